@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+# What a user installs goes to build/. "make help" lists the targets.
+
+B	:= build
+CC	?= gcc
+CFLAGS	?= -O2 -g
+WARN	:= -Wall -Wextra -Werror
+# The kernel to build the module for: a release, or 6.1, 6.12, 7.2, debug. Default: the running
+# one, if its headers are installed, else the newest there is.
+KVER	?= default
+
+LIB_TARGETS	:=
+TOOL_TARGETS	:=
+TEST_TARGETS	:=
+
+all: lib tools module
+
+include libsplice/build.mk
+include tools/build.mk
+include selftests/build.mk
+
+lib: $(LIB_TARGETS)
+tools: $(TOOL_TARGETS)
+tests: setup
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(TEST_TARGETS)
+
+# All processors, unless "make -j" has said otherwise.
+JOBS	= $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+# Quick when there is nothing to do. As root on Debian 12 it installs what is missing.
+setup:
+	@scripts/setup
+
+# They come out of the kernel's source: see scripts/setup.
+$(B)/include/kselftest/kselftest_harness.h:
+	@scripts/setup headers
+
+module:
+	@scripts/build-module $(KVER)
+	@cp $(B)/kmod-$$(scripts/kernel release $(KVER))/sksplice.ko $(B)/sksplice.ko
+
+# Every kernel that is supported, and the one with the checkers; a warning is an error.
+modules-all: setup
+	@scripts/setup trixie
+	@scripts/setup debug-kernel
+	@for k in 6.1 6.12 7.2 debug; do scripts/build-module $$k && echo "module for $$k: ok" || exit 1; done
+
+check: tests
+	@selftests/check
+
+check-debug: tests
+	@selftests/check debug
+
+# One test, in the guest if it is one of the guest's: make test T=forward [K=debug]
+K	?= 6.1
+test: tests
+	@test -n "$(T)" || { echo "which test? make test T=NAME; selftests/vm/tests.list has the names"; exit 2; }
+	@selftests/check --test "$(T)" $(K)
+
+demo: setup
+	+@$(MAKE) -s --no-print-directory tests > /dev/null
+	@selftests/demo
+
+SBINDIR	?= $(PREFIX)/sbin
+install: lib tools
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR)
+	install -m 644 $(B)/libsplice.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(B)/$(LIB_SONAME) $(DESTDIR)$(LIBDIR)/
+	ln -sf $(LIB_SONAME) $(DESTDIR)$(LIBDIR)/libsplice.so
+	install -m 644 $(B)/libsplice.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
+	install -m 644 libsplice/libsplice.h $(DESTDIR)$(INCLUDEDIR)/
+	install -m 755 $(B)/splicectl $(DESTDIR)$(SBINDIR)/
+
+# KVER must be a release of this machine's own.
+install-module: module
+	r=$$(scripts/kernel release $(KVER)) && \
+	install -D -m 644 $(B)/sksplice.ko $(DESTDIR)/lib/modules/$$r/extra/sksplice.ko && depmod -b "$(DESTDIR)/" $$r
+
+clean:
+	rm -rf $(B)
+
+help:
+	@echo "make                 build/libsplice.so .a .pc, build/splicectl, build/sksplice.ko"
+	@echo "make module KVER=V   the module for kernel V"
+	@echo "make modules-all     the module for every supported kernel"
+	@echo "make demo            a real download through the module, in a guest"
+	@echo "make check           all tests: on this machine, in a 6.1 guest, in a guest with KASAN and lockdep"
+	@echo "make check-debug     the last of these alone"
+	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers)"
+	@echo "make install         PREFIX=/usr/local DESTDIR="
+	@echo "make install-module  the module, to /lib/modules/V/extra"
+
+.PHONY: all lib tools tests setup module modules-all check check-debug test demo install install-module clean help

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Differences between the kernels that this module is built for (6.1, 6.12, 7.2), by feature
+ * where the headers let one ask, by version where they do not. Nothing else may look at versions.
+ */
+#ifndef _SKSPLICE_COMPAT_H
+#define _SKSPLICE_COMPAT_H
+
+#include <linux/version.h>
+#include <linux/net.h>
+#include <linux/skbuff.h>
+#include <linux/sysctl.h>
+#include <linux/uio.h>
+#include <net/genetlink.h>
+#include <net/inet_sock.h>
+#include <net/tcp.h>
+
+/* 6.2 names the direction of an iterator. */
+#ifndef ITER_SOURCE
+#define ITER_SOURCE WRITE
+#endif
+
+/*
+ * Handing on pages: 6.5 replaced sendpage by MSG_SPLICE_PAGES. By version: later 6.1 stable
+ * kernels define the flag and their TCP ignores it.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#define SKSPLICE_HAVE_SPLICE_PAGES 1
+#endif
+#ifdef MSG_SENDPAGE_NOTLAST
+#define SKSPLICE_HAVE_SENDPAGE 1
+#endif
+
+/* 6.6 moved the socket's bit fields into atomic flags. */
+#ifdef inet_test_bit
+#define sksplice_defer_connect(sk) inet_test_bit(DEFER_CONNECT, sk)
+#else
+#define sksplice_defer_connect(sk) (inet_sk(sk)->defer_connect)
+#endif
+
+/* 6.12: device memory fragments have no page. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define sksplice_frags_readable(skb) skb_frags_readable(skb)
+#else
+#define sksplice_frags_readable(skb) true
+#endif
+
+/* 6.19: the address argument of connect. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+#define sksplice_sockaddr sockaddr_unsized
+#else
+#define sksplice_sockaddr sockaddr
+#endif
+
+/* PSP encrypts below the socket API: what a socket reads may not leave in clear. */
+#if IS_ENABLED(CONFIG_INET_PSP)
+#define sksplice_has_psp(sk) (!!rcu_access_pointer((sk)->psp_assoc))
+#else
+#define sksplice_has_psp(sk) false
+#endif
+
+/* 6.6: attributes of a dump. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define sksplice_dump_attrs(cb) (genl_info_dump(cb)->attrs)
+#else
+#define sksplice_dump_attrs(cb) (genl_dumpit_info(cb)->attrs)
+#endif
+
+/* 6.11 took the empty last entry away from sysctl tables. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#define SKSPLICE_SYSCTL_SENTINEL
+#else
+#define SKSPLICE_SYSCTL_SENTINEL { }
+#endif
+
+#endif /* _SKSPLICE_COMPAT_H */

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Taking over the halves of a socket and giving them back: save, replace and restore side by
+ * side, as in drivers/net/ovpn/tcp.c. Also the socket callbacks that run in between.
+ */
+#include <linux/module.h>
+#include <linux/wait.h>
+#include <net/tcp.h>
+
+#include "sksplice.h"
+
+/* Ticks that set-up is patient with a user who owns the socket. */
+#define SKSPLICE_LOCK_TRIES 10
+
+/*
+ * Context: process, nothing held. True: the slock is held with BH off and no user owns the
+ * socket. Never waits for an owner, who may sit on a page fault for ever.
+ */
+bool sksplice_sock_trylock(struct sock *sk)
+{
+	local_bh_disable();
+	bh_lock_sock(sk);
+	if (!sk->sk_lock.owned)
+		return true;
+	sksplice_sock_unlock(sk);
+	return false;
+}
+
+void sksplice_sock_unlock(struct sock *sk)
+{
+	bh_unlock_sock(sk);
+	local_bh_enable();
+}
+
+/*
+ * One reference while installed, one from each flow of which it is an end: a flow's worker may
+ * lock the sockets after one of them was given back, until the operation has canceled it.
+ */
+void sksplice_sock_put(struct sksplice_sock *ss)
+{
+	if (ss && refcount_dec_and_test(&ss->refs))
+		kfree_rcu(ss, rcu);
+}
+
+static void sksplice_data_ready(struct sock *sk);
+static void sksplice_error_report(struct sock *sk);
+
+/*
+ * Context: any callback. NULL: a socket that was given back while this callback was on its way;
+ * its pointers were restored before sk_user_data was cleared.
+ */
+static struct sksplice_sock *sksplice_sock_of(const struct sock *sk)
+{
+	struct sksplice_sock *ss = rcu_dereference_sk_user_data(sk);
+
+	/* Somebody else's by now? Uninstall restores the pointers before it clears user_data. */
+	smp_rmb();
+	return READ_ONCE(sk->sk_error_report) == sksplice_error_report ? ss : NULL;
+}
+
+/*
+ * Context: source's slock held in the receive softirq, or the socket owned (backlog processing
+ * in release_sock(), BH on). Only the first may pump here.
+ */
+static void sksplice_data_ready(struct sock *sk)
+{
+	struct sksplice_sock *ss;
+	struct sksplice_flow *flow;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	flow = ss ? READ_ONCE(ss->rx) : NULL;
+	if (flow && !sk->sk_lock.owned)
+		sksplice_pump_inline(flow);
+	else if (flow)
+		sksplice_pump_kick(flow);
+	else if (ss)
+		ss->data_ready(sk);
+	rcu_read_unlock();
+}
+
+/*
+ * Context: sink's slock held or socket owned; also from inside our own send, when the state is
+ * RUNNING. A send that was short of memory is BLOCKED too, and has a timer besides. Once there
+ * is room nobody but us is to be told: the half is busy.
+ */
+static void sksplice_write_space(struct sock *sk)
+{
+	struct sksplice_sock *ss;
+	struct sksplice_flow *flow;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	flow = ss ? READ_ONCE(ss->tx) : NULL;
+	if (flow && sk_stream_is_writeable(sk)) {
+		if (sk->sk_socket)
+			clear_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+		if (READ_ONCE(flow->state) == SKSPLICE_STATE_BLOCKED)
+			sksplice_pump_kick(flow);
+	} else if (ss && !flow) {
+		ss->write_space(sk);
+	}
+	rcu_read_unlock();
+}
+
+/*
+ * Any context. Under ss->lock, since sk_error_report also comes from transmit completions, without
+ * the slock: a flow that is found here is not given back before it was kicked.
+ */
+static void sksplice_kick_both(struct sksplice_sock *ss)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&ss->lock, flags);
+	if (ss->rx)
+		sksplice_pump_kick(ss->rx);
+	if (ss->tx && ss->tx != ss->rx)
+		sksplice_pump_kick(ss->tx);
+	spin_unlock_irqrestore(&ss->lock, flags);
+}
+
+/* slock held. Sets one of ss->rx and ss->tx; NULL: nobody finds that flow any more. */
+static void sksplice_sock_set(struct sksplice_sock *ss, struct sksplice_flow **half,
+			      struct sksplice_flow *flow)
+{
+	unsigned long flags;
+
+	sksplice_assert_slock(ss->sk);
+	if (flow)
+		refcount_inc(&ss->refs);
+	spin_lock_irqsave(&ss->lock, flags);
+	WRITE_ONCE(*half, flow);
+	spin_unlock_irqrestore(&ss->lock, flags);
+}
+
+/* Context: as write_space. The end of a connection concerns both halves; users are told too. */
+static void sksplice_state_change(struct sock *sk)
+{
+	struct sksplice_sock *ss;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	if (ss) {
+		sksplice_kick_both(ss);
+		ss->state_change(sk);
+	}
+	rcu_read_unlock();
+}
+
+/*
+ * Context: any, also without a lock, and then mostly without an error: the error queue has
+ * something. Keeps an error: getsockopt(SO_ERROR) clears it in the socket.
+ */
+static void sksplice_error_report(struct sock *sk)
+{
+	int err = READ_ONCE(sk->sk_err);
+	struct sksplice_sock *ss;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	if (ss) {
+		if (err) {
+			WRITE_ONCE(ss->err, err);
+			sksplice_kick_both(ss);
+		}
+		ss->error_report(sk);
+	}
+	rcu_read_unlock();
+}
+
+static int sksplice_sock_busy(const struct sksplice_sock *ss)
+{
+	return (ss->rx ? SKSPLICE_BUSY_RX : 0) | (ss->tx ? SKSPLICE_BUSY_TX : 0);
+}
+
+/* slock held. Are the calls on the busy halves still refused, or did somebody swap the table? */
+bool sksplice_end_intact(const struct sksplice_sock *ss)
+{
+	return sksplice_ops_match(ss->ops, ss->sock, sksplice_sock_busy(ss));
+}
+
+/* slock held. Ours, from an earlier operation on the other half? */
+static struct sksplice_sock *sksplice_sock_ours(struct sock *sk)
+{
+	sksplice_assert_slock(sk);
+	if (sk->sk_data_ready != sksplice_data_ready)
+		return NULL;
+	return rcu_dereference_protected(__sk_user_data(sk), lockdep_is_held(&sk->sk_lock.slock));
+}
+
+/*
+ * slock held. A thread that is inside recv() or send() already is not reached by swapping
+ * sock->ops and would steal bytes. It sleeps in sk_wait_data() or sk_stream_wait_memory(), both
+ * with woken_wake_function, or queues for the lock. Pollers are not of that kind.
+ */
+static bool sksplice_sock_has_sleeper(struct sock *sk)
+{
+	struct wait_queue_head *wq = sk_sleep(sk);
+	struct wait_queue_entry *entry;
+	unsigned long flags;
+	bool found = false;
+
+	sksplice_assert_slock(sk);
+	/* Who queues for the lock does so under it, and we hold it: no barrier is needed. */
+	if (waitqueue_active(&sk->sk_lock.wq))
+		return true;
+	spin_lock_irqsave(&wq->lock, flags);
+	list_for_each_entry(entry, &wq->head, entry)
+		found |= entry->func == woken_wake_function;
+	spin_unlock_irqrestore(&wq->lock, flags);
+	return found;
+}
+
+/* slock held. Replaces the socket's callbacks; refuses one that is somebody's already. */
+static int sksplice_sock_install(struct sksplice_sock *ss)
+{
+	struct sock *sk = ss->sk;
+	int ret = -EBUSY;
+
+	sksplice_assert_slock(sk);
+	write_lock(&sk->sk_callback_lock);
+	if (!rcu_dereference_raw(__sk_user_data(sk))) {
+		ss->data_ready = sk->sk_data_ready;
+		ss->write_space = sk->sk_write_space;
+		ss->state_change = sk->sk_state_change;
+		ss->error_report = sk->sk_error_report;
+		sksplice_tcp_occupy(sk, true);
+		rcu_assign_sk_user_data(sk, ss);
+		WRITE_ONCE(sk->sk_data_ready, sksplice_data_ready);
+		WRITE_ONCE(sk->sk_write_space, sksplice_write_space);
+		WRITE_ONCE(sk->sk_state_change, sksplice_state_change);
+		WRITE_ONCE(sk->sk_error_report, sksplice_error_report);
+		ret = 0;
+	}
+	write_unlock(&sk->sk_callback_lock);
+	return ret;
+}
+
+/*
+ * slock held, no flow left. Callbacks run under the slock or with the socket owned, and we have
+ * the one and exclude the other: none is running. Except error_report, which may come without:
+ * for it are the order of the stores and the grace period.
+ */
+static void sksplice_sock_uninstall(struct sksplice_sock *ss)
+{
+	struct sock *sk = ss->sk;
+
+	sksplice_assert_slock(sk);
+	write_lock(&sk->sk_callback_lock);
+	WRITE_ONCE(sk->sk_data_ready, ss->data_ready);
+	WRITE_ONCE(sk->sk_write_space, ss->write_space);
+	WRITE_ONCE(sk->sk_state_change, ss->state_change);
+	WRITE_ONCE(sk->sk_error_report, ss->error_report);
+	rcu_assign_sk_user_data(sk, NULL);
+	sksplice_tcp_occupy(sk, false);
+	write_unlock(&sk->sk_callback_lock);
+}
+
+/* slock held. A low-water mark would hold bytes back that can move now. */
+static void sksplice_source_take(struct sksplice_sock *ss, struct sksplice_flow *flow)
+{
+	struct sock *sk = ss->sk;
+
+	sksplice_assert_slock(sk);
+	ss->rcvlowat = sk->sk_rcvlowat;
+	WRITE_ONCE(sk->sk_rcvlowat, 1);
+	flow->copied_seq = tcp_sk(sk)->copied_seq;
+	flow->src = ss;
+	sksplice_sock_set(ss, &ss->rx, flow);
+}
+
+/* slock held. */
+static void sksplice_source_give_back(struct sksplice_sock *ss)
+{
+	sksplice_assert_slock(ss->sk);
+	WRITE_ONCE(ss->sk->sk_rcvlowat, ss->rcvlowat);
+	sksplice_sock_set(ss, &ss->rx, NULL);
+}
+
+/*
+ * slock held. We send from softirq, so memory must come without sleeping, and never from the
+ * page fragment of whatever task was interrupted: GFP_ATOMIC alone does not see to that.
+ * Neither Nagle nor a cork may hold back what can move now.
+ */
+static void sksplice_sink_take(struct sksplice_sock *ss, struct sksplice_flow *flow)
+{
+	struct sock *sk = ss->sk;
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	sksplice_assert_slock(sk);
+	ss->allocation = sk->sk_allocation;
+	ss->use_task_frag = sk->sk_use_task_frag;
+	ss->nonagle = tp->nonagle;
+	sk->sk_allocation = (sk->sk_allocation & __GFP_MEMALLOC) | GFP_ATOMIC;
+	sk->sk_use_task_frag = false;
+	tp->nonagle = (tp->nonagle & ~TCP_NAGLE_CORK) | TCP_NAGLE_OFF;
+	flow->write_seq = tp->write_seq;
+	flow->dst = ss;
+	sksplice_sock_set(ss, &ss->tx, flow);
+}
+
+/* slock held. */
+static void sksplice_sink_give_back(struct sksplice_sock *ss)
+{
+	struct sock *sk = ss->sk;
+
+	sksplice_assert_slock(sk);
+	sk->sk_allocation = ss->allocation;
+	sk->sk_use_task_frag = ss->use_task_frag;
+	tcp_sk(sk)->nonagle = ss->nonagle;
+	sksplice_sock_set(ss, &ss->tx, NULL);
+}
+
+/*
+ * slock held. When the only descriptors are ours nobody else will notice that a peer is gone.
+ * Switched off again when the socket is given back.
+ */
+static void sksplice_sock_keepalive(struct sksplice_sock *ss, bool on)
+{
+	struct sock *sk = ss->sk;
+
+	sksplice_assert_slock(sk);
+	if (on == ss->keepalive || (on && sock_flag(sk, SOCK_KEEPOPEN)))
+		return;
+	sk->sk_prot->keepalive(sk, on);
+	sock_valbool_flag(sk, SOCK_KEEPOPEN, on);
+	ss->keepalive = on;
+}
+
+/* slock held. Everything that can refuse comes before anything that changes the socket. */
+static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *rx,
+			     struct sksplice_flow *tx, const char **why)
+{
+	struct sksplice_sock *ss = sksplice_sock_ours(fresh->sk);
+	int had = 0, want = (rx ? SKSPLICE_BUSY_RX : 0) | (tx ? SKSPLICE_BUSY_TX : 0);
+	int ret;
+
+	if (ss)
+		had = sksplice_sock_busy(ss);
+	if (had & want)
+		return SKSPLICE_REFUSE(why, -EBUSY, "the end is copying already");
+	ret = sksplice_tcp_admit(fresh->sock, rx, tx, why);
+	if (ret)
+		return ret;
+	if (sksplice_sock_has_sleeper(fresh->sk))
+		return SKSPLICE_REFUSE(why, -EBUSY, "a thread is blocked in a call on the socket");
+	if (!ss) {
+		ss = fresh;
+		if (sksplice_sock_install(ss))
+			return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user has the socket");
+	}
+	if (!sksplice_ops_swap(ss->ops, ss->sock, had, had | want)) {
+		if (ss == fresh)
+			sksplice_sock_uninstall(ss);
+		return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user changed the socket");
+	}
+	if (sksplice_op_closes(rx ? rx->op : tx->op))
+		sksplice_sock_keepalive(ss, true);
+	if (rx)
+		sksplice_source_take(ss, rx);
+	if (tx)
+		sksplice_sink_take(ss, tx);
+	return ss == fresh ? 0 : 1;
+}
+
+/*
+ * Context: process, nothing held. 0: the slock is held. A socket that somebody owns all the time
+ * is refused rather than waited for.
+ */
+static int sksplice_sock_lock(struct sock *sk, const char **why)
+{
+	int tries;
+
+	for (tries = 0; tries < SKSPLICE_LOCK_TRIES; tries++) {
+		if (sksplice_sock_trylock(sk))
+			return 0;
+		schedule_timeout_killable(1);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+	return SKSPLICE_REFUSE(why, -EBUSY, "the socket is in use by a call");
+}
+
+/* Context: process. Refuses before anything is allocated, or counted, for the socket's kind. */
+static int sksplice_end_admit(struct socket *sock, bool rx, bool tx, const char **why)
+{
+	int ret = sksplice_sock_lock(sock->sk, why);
+
+	if (ret)
+		return ret;
+	ret = sksplice_tcp_admit(sock, rx, tx, why);
+	sksplice_sock_unlock(sock->sk);
+	return ret;
+}
+
+static struct sksplice_sock *sksplice_sock_alloc(struct socket *sock)
+{
+	struct sksplice_sock *ss = kzalloc(sizeof(*ss), GFP_KERNEL_ACCOUNT);
+
+	if (!ss)
+		return NULL;
+	refcount_set(&ss->refs, 1);
+	spin_lock_init(&ss->lock);
+	ss->sk = sock->sk;
+	ss->sock = sock;
+	return ss;
+}
+
+/*
+ * Context: process, nothing held. Takes the halves of @sock for which a flow is given, both or
+ * neither. The caller holds the socket's file for as long as they are attached.
+ */
+int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sksplice_flow *tx,
+			const char **why)
+{
+	struct sksplice_sock *fresh;
+	int ret = sksplice_end_admit(sock, rx, tx, why);
+
+	if (ret)
+		return ret;
+	fresh = sksplice_sock_alloc(sock);
+	if (!fresh)
+		return -ENOMEM;
+	fresh->ops = sksplice_ops_prepare(sock);
+	ret = fresh->ops ? sksplice_sock_lock(sock->sk, why) :
+	      SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "unknown kind of socket");
+	if (!ret) {
+		ret = sksplice_end_take(fresh, rx, tx, why);
+		sksplice_sock_unlock(sock->sk);
+	}
+	if (ret)
+		sksplice_sock_put(fresh);
+	return ret < 0 ? ret : 0;
+}
+
+/* slock held. What the completion tells of this socket, read at the last moment we have it. */
+static void sksplice_end_report(struct sksplice_sock *ss, struct sksplice_op *op, bool rx, bool tx)
+{
+	struct sksplice_event *ev = &op->event;
+	bool is_sink = op->nr_flows == 1 ? tx : ss == op->flow[0].dst;
+	bool is_source = op->nr_flows == 1 ? rx : ss == op->flow[0].src;
+
+	if (is_source && sksplice_tcp_source_over(ss))
+		ev->ended |= SKSPLICE_END_SOURCE;
+	if (is_sink && (op->nr_flows == 1 ? sksplice_tcp_sink_over(ss) :
+			sksplice_tcp_source_over(ss)))
+		ev->ended |= SKSPLICE_END_SINK;
+	if (tx && !ss->tx->back)
+		ev->unacked = sksplice_tcp_unacked(ss->sk, ss->tx->write_seq);
+}
+
+/*
+ * Context: process, nothing held. Phase one of teardown for one socket of @op: afterwards no
+ * callback and no run of the pump can find the operation's flows through it. False: a user owns
+ * the socket, try again later; nothing was changed. Wakes whoever polled a busy half.
+ */
+bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op)
+{
+	struct sock *sk = ss->sk;
+	int had, left;
+	bool rx, tx;
+
+	if (!sksplice_sock_trylock(sk))
+		return false;
+	rx = ss->rx && ss->rx->op == op;
+	tx = ss->tx && ss->tx->op == op;
+	had = sksplice_sock_busy(ss);
+	sksplice_end_report(ss, op, rx, tx);
+	if (rx) {
+		sksplice_flow_stop(ss->rx);
+		sksplice_source_give_back(ss);
+	}
+	if (tx)
+		sksplice_sink_give_back(ss);
+	left = sksplice_sock_busy(ss);
+	sksplice_ops_swap(ss->ops, ss->sock, had, left);
+	if (!left) {
+		sksplice_sock_keepalive(ss, false);
+		sksplice_sock_uninstall(ss);
+	}
+	ss->state_change(sk);
+	sksplice_sock_unlock(sk);
+	if (!left)
+		sksplice_sock_put(ss);
+	return true;
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Every transition of a flow's state, under the source's slock but for init and begin. */
+#include "sksplice.h"
+#include "trace.h"
+
+static void sksplice_flow_set(struct sksplice_flow *flow, enum sksplice_state state)
+{
+	WRITE_ONCE(flow->state, state);
+}
+
+/* Not yet reachable by anybody else. CLOSING: nothing may move before begin. */
+void sksplice_flow_init(struct sksplice_flow *flow, struct sksplice_op *op, u64 limit)
+{
+	flow->op = op;
+	flow->left = limit;
+	flow->state = SKSPLICE_STATE_CLOSING;
+	INIT_DELAYED_WORK(&flow->work, sksplice_pump_worker);
+}
+
+/* Pairs with begin: a live flow has both its ends. */
+bool sksplice_flow_live(const struct sksplice_flow *flow)
+{
+	return smp_load_acquire(&flow->state) <= SKSPLICE_STATE_BLOCKED;
+}
+
+/* No lock: both ends are attached, and until now nobody but the creator writes the state. */
+void sksplice_flow_begin(struct sksplice_flow *flow)
+{
+	WARN_ON_ONCE(flow->state != SKSPLICE_STATE_CLOSING || !flow->src || !flow->dst);
+	smp_store_release(&flow->state, SKSPLICE_STATE_IDLE);	/* pairs with flow_live() */
+}
+
+/* A run begins; also needs the sink's slock, under which its write_space looks at BLOCKED. */
+void sksplice_flow_run(struct sksplice_flow *flow)
+{
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_slock(sksplice_dst(flow));
+	clear_bit(SKSPLICE_RUN_BLOCKED, &flow->run);
+	sksplice_flow_set(flow, SKSPLICE_STATE_RUNNING);
+}
+
+/*
+ * A run ends without an end. Needs the sink's slock too: no room can be made between the failed
+ * send and BLOCKED, because making room, and the write_space that looks at it, take that lock.
+ */
+void sksplice_flow_stall(struct sksplice_flow *flow, enum sksplice_verdict v)
+{
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_slock(sksplice_dst(flow));
+	trace_sksplice_run(flow, v);
+	if (flow->state != SKSPLICE_STATE_RUNNING)
+		return;
+	if (v == SKSPLICE_FULL) {
+		set_bit(SKSPLICE_RUN_BLOCKED, &flow->run);
+		sksplice_count(blocked);
+	}
+	sksplice_flow_set(flow, v == SKSPLICE_FULL || v == SKSPLICE_NOMEM ?
+			  SKSPLICE_STATE_BLOCKED : SKSPLICE_STATE_IDLE);
+}
+
+void sksplice_flow_moved(struct sksplice_flow *flow, size_t bytes)
+{
+	sksplice_assert_slock(sksplice_src(flow));
+	WRITE_ONCE(flow->bytes, flow->bytes + bytes);
+	flow->left -= bytes;
+	if (READ_ONCE(flow->op->moved) != jiffies)
+		WRITE_ONCE(flow->op->moved, jiffies);
+	sksplice_add(bytes, bytes);
+}
+
+/* The operation's word for what happened to one end of one of its flows. */
+void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error)
+{
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
+	sksplice_op_end(flow->op, source != flow->back ? SKSPLICE_CAUSE_SOURCE_FAILED :
+			SKSPLICE_CAUSE_SINK_FAILED, error);
+}
+
+/* The limit: ends the whole operation, also when only one direction of a pair reached it. */
+void sksplice_flow_done(struct sksplice_flow *flow)
+{
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
+	sksplice_op_end(flow->op, SKSPLICE_CAUSE_DONE, 0);
+}
+
+/*
+ * End of stream, already propagated to the sink where it is to be. A pair lives on until the
+ * other direction is over too: each flow is set DONE before the other is looked at, with a full
+ * barrier between, so at least one of two that end at once sees both (ending twice is harmless).
+ */
+void sksplice_flow_eof(struct sksplice_flow *flow)
+{
+	struct sksplice_op *op = flow->op;
+	int i;
+
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
+	smp_mb();	/* pairs with the other flow's, as said above */
+	for (i = 0; i < op->nr_flows; i++)
+		if (READ_ONCE(op->flow[i].state) != SKSPLICE_STATE_DONE)
+			return;
+	sksplice_op_end(op, SKSPLICE_CAUSE_EOF, 0);
+}
+
+/* The operation takes the flow from its source: no run begins after this. */
+void sksplice_flow_stop(struct sksplice_flow *flow)
+{
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
+}

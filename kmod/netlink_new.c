@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The request that starts an operation: everything is checked before anything is changed. */
+#include <linux/file.h>
+#include <linux/socket.h>
+#include <net/genetlink.h>
+#include <net/tcp.h>
+
+#include "sksplice.h"
+
+static int sksplice_nl_lsm_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)
+{
+	return 0;
+}
+
+static int sksplice_nl_lsm_recvmsg(struct socket *sock, struct msghdr *msg, size_t len, int flags)
+{
+	return 0;
+}
+
+static const struct proto_ops sksplice_nl_lsm_ops = {
+	.sendmsg = sksplice_nl_lsm_sendmsg,
+	.recvmsg = sksplice_nl_lsm_recvmsg,
+};
+
+/*
+ * The LSM's hooks are not exported; sock_sendmsg() and sock_recvmsg() run them with the sender's
+ * credentials. On a stand-in with the same sock and calls that do nothing: the real ones would
+ * wait for the socket's owner, and consume its error.
+ */
+static int sksplice_nl_lsm(const struct socket *sock, bool rx, bool tx, const char **why)
+{
+	struct socket probe = {
+		.state = sock->state, .type = sock->type, .flags = sock->flags,
+		.file = sock->file, .sk = sock->sk, .ops = &sksplice_nl_lsm_ops,
+	};
+	struct msghdr msg = { .msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL };
+	int ret = 0;
+
+	if (tx)
+		ret = sock_sendmsg(&probe, &msg);
+	if (rx && !ret)
+		ret = sock_recvmsg(&probe, &msg, MSG_PEEK | MSG_DONTWAIT);
+	return ret ? SKSPLICE_REFUSE(why, ret, "the security policy forbids it") : 0;
+}
+
+/* What does not need the socket's lock. */
+static int sksplice_nl_admit(struct sk_buff *skb, struct socket *sock, bool rx, bool tx,
+			     const char **why)
+{
+	struct sock *sk = sock->sk;
+	int ret;
+
+	if (sock->type != SOCK_STREAM)
+		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "not a stream socket");
+	if (sk->sk_family != AF_INET && sk->sk_family != AF_INET6)
+		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "not an IPv4 or IPv6 socket");
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "not a TCP socket");
+	ret = sksplice_policy_permit(skb, sock_net(sk)->user_ns, why);
+	if (ret)
+		return ret;
+	return sksplice_nl_lsm(sock, rx, tx, why);
+}
+
+/* The files behind SOURCE_FD and SINK_FD, which the operation then holds. */
+static int sksplice_nl_files(struct genl_info *info, struct sksplice_op *op, const char **why)
+{
+	static const int attr[2] = { SKSPLICE_A_SOURCE_FD, SKSPLICE_A_SINK_FD };
+	int i, err;
+
+	for (i = 0; i < 2; i++) {
+		struct socket *sock = sockfd_lookup(nla_get_u32(info->attrs[attr[i]]), &err);
+
+		if (!sock)
+			return SKSPLICE_REFUSE(why, err, err == -EBADF ? "not an open descriptor" :
+					       "not a socket");
+		op->file[i] = sock->file;
+	}
+	return 0;
+}
+
+/* Checks both sockets and that they make sense together. */
+static int sksplice_nl_ends(struct sk_buff *skb, struct sksplice_op *op, const char **why)
+{
+	struct socket *a = sock_from_file(op->file[0]), *b = sock_from_file(op->file[1]);
+	bool pair = op->nr_flows == 2;
+	int ret;
+
+	ret = sksplice_nl_admit(skb, a, true, pair, why);
+	if (!ret)
+		ret = sksplice_nl_admit(skb, b, pair, true, why);
+	if (ret)
+		return ret;
+	if (pair && a->sk == b->sk)
+		return SKSPLICE_REFUSE(why, -EINVAL, "a pair needs two sockets");
+	if (sksplice_tcp_mirror(a->sk, b->sk))
+		return SKSPLICE_REFUSE(why, -ELOOP, "the two sockets of one connection");
+	op->net = get_net(sock_net(a->sk));
+	return 0;
+}
+
+static int sksplice_nl_options(struct genl_info *info, struct sksplice_op *op, const char **why)
+{
+	if (info->attrs[SKSPLICE_A_FLAGS])
+		op->flags = nla_get_u32(info->attrs[SKSPLICE_A_FLAGS]);
+	if (op->flags & (SKSPLICE_F_DRAIN | SKSPLICE_F_CONNECTING))
+		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "DRAIN and CONNECTING are not supported");
+	if (op->kind == SKSPLICE_KIND_FORWARD && (op->flags & SKSPLICE_F_KEEP))
+		return SKSPLICE_REFUSE(why, -EINVAL, "a forward always keeps");
+	if (info->attrs[SKSPLICE_A_IDLE_MS])
+		op->idle_ms = nla_get_u32(info->attrs[SKSPLICE_A_IDLE_MS]);
+	if (info->attrs[SKSPLICE_A_USER_DATA])
+		op->user_data = nla_get_u64(info->attrs[SKSPLICE_A_USER_DATA]);
+	op->pid = task_tgid_nr(current);
+	return 0;
+}
+
+/* n of a forward may be 0; a limit of 0 on a splice is none. */
+static u64 sksplice_nl_limit(struct genl_info *info, enum sksplice_kind kind)
+{
+	u64 limit = U64_MAX;
+
+	if (info->attrs[SKSPLICE_A_LIMIT])
+		limit = nla_get_u64(info->attrs[SKSPLICE_A_LIMIT]);
+	return limit || kind == SKSPLICE_KIND_FORWARD ? limit : U64_MAX;
+}
+
+/* Everything up to the point where nothing can fail. The caller abandons @op on failure. */
+static int sksplice_nl_prepare(struct sk_buff *skb, struct genl_info *info,
+			       struct sksplice_op *op, const char **why)
+{
+	int ret = sksplice_nl_options(info, op, why);
+
+	if (!ret)
+		ret = sksplice_nl_files(info, op, why);
+	if (!ret)
+		ret = sksplice_nl_ends(skb, op, why);
+	if (ret)
+		return ret;
+	op->user = sksplice_user_charge(current_euid());
+	if (IS_ERR(op->user)) {
+		ret = PTR_ERR(op->user);
+		op->user = NULL;
+		return SKSPLICE_REFUSE(why, ret, "too many operations (net.sksplice.max_ops*)");
+	}
+	ret = sksplice_op_attach(op, why);
+	return ret ? ret : sksplice_op_name(op);
+}
+
+/* The answer goes first: what fails after the start could not be undone. */
+static int sksplice_nl_commit(struct genl_info *info, struct sksplice_op *op,
+			      struct sksplice_owner *owner, const char **why)
+{
+	struct sk_buff *reply;
+	void *hdr;
+
+	if (sksplice_owner_add(owner, op))
+		return SKSPLICE_REFUSE(why, -ENOENT, "the owner is gone");
+	reply = sksplice_nl_reply(info, &hdr);
+	if (!reply)
+		return -ENOMEM;
+	if (nla_put_u64_64bit(reply, SKSPLICE_A_TOKEN, op->token, SKSPLICE_A_PAD)) {
+		nlmsg_free(reply);
+		return -EMSGSIZE;
+	}
+	return sksplice_nl_send(info, reply, hdr);
+}
+
+int sksplice_nl_op_new_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct sksplice_owner *owner;
+	struct sksplice_op *op;
+	const char *why = NULL;
+	u32 kind;
+	int ret;
+
+	if (GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_KIND) ||
+	    GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SOURCE_FD) ||
+	    GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SINK_FD))
+		return sksplice_nl_refuse(info, -EINVAL, "kind, source or sink missing");
+	owner = sksplice_nl_owner(skb, info);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
+	kind = nla_get_u32(info->attrs[SKSPLICE_A_KIND]);
+	op = sksplice_op_alloc(kind, sksplice_nl_limit(info, kind));
+	if (IS_ERR(op)) {
+		sksplice_owner_put(owner);
+		return PTR_ERR(op);
+	}
+	ret = sksplice_nl_prepare(skb, info, op, &why);
+	if (!ret)
+		ret = sksplice_nl_commit(info, op, owner, &why);
+	if (ret)
+		sksplice_op_abandon(op);
+	else
+		sksplice_op_start(op);
+	sksplice_owner_put(owner);
+	return sksplice_nl_refuse(info, ret, why);
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Operations: from their creation to the moment somebody says how they end. */
+#include <linux/file.h>
+#include <linux/module.h>
+#include <linux/xarray.h>
+#include <net/net_namespace.h>
+
+#include "sksplice.h"
+#include "trace.h"
+
+/* By token. An entry is an operation that has begun and was not yet released. */
+static DEFINE_XARRAY(sksplice_ops);
+static atomic64_t sksplice_op_token = ATOMIC64_INIT(0);
+static atomic_t sksplice_op_live = ATOMIC_INIT(0);
+
+/* Does it own its ends, so that what happens to one is passed on to the other? */
+bool sksplice_op_owns(const struct sksplice_op *op)
+{
+	return op->kind != SKSPLICE_KIND_FORWARD;
+}
+
+/* Are our files meant to be the last ones of its sockets? */
+bool sksplice_op_closes(const struct sksplice_op *op)
+{
+	return sksplice_op_owns(op) && !(op->flags & SKSPLICE_F_KEEP) && !op->abandoned &&
+	       !op->reclaim;
+}
+
+u32 sksplice_op_count(void)
+{
+	return atomic_read(&sksplice_op_live);
+}
+
+/* Context: process. The caller's reference becomes the operation's own once it starts. */
+struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit)
+{
+	int i, nr = kind == SKSPLICE_KIND_PAIR ? 2 : 1;
+	struct sksplice_op *op;
+
+	if (!try_module_get(THIS_MODULE))
+		return ERR_PTR(-ENODEV);
+	op = kzalloc(struct_size(op, flow, nr), GFP_KERNEL_ACCOUNT);
+	if (!op) {
+		module_put(THIS_MODULE);
+		return ERR_PTR(-ENOMEM);
+	}
+	op->kind = kind;
+	op->nr_flows = nr;
+	refcount_set(&op->refs, 1);
+	spin_lock_init(&op->lock);
+	INIT_LIST_HEAD(&op->owner_node);
+	INIT_DELAYED_WORK(&op->work, sksplice_teardown_work);
+	init_completion(&op->gone);
+	for (i = 0; i < nr; i++)
+		sksplice_flow_init(&op->flow[i], op, limit);
+	op->flow[nr - 1].back = nr == 2;
+	atomic_inc(&sksplice_op_live);
+	return op;
+}
+
+/* Context: any. The last one is after release: no file, socket or work is left. */
+void sksplice_op_put(struct sksplice_op *op)
+{
+	if (!refcount_dec_and_test(&op->refs))
+		return;
+	if (op->user)
+		sksplice_user_uncharge(op->user);
+	if (op->owner)
+		sksplice_owner_put(op->owner);
+	kfree_rcu(op, rcu);
+}
+
+/*
+ * Context: process. Attaches the flows to the sockets of op->file. On failure some may be
+ * attached; the caller abandons the operation.
+ */
+int sksplice_op_attach(struct sksplice_op *op, const char **why)
+{
+	struct socket *a = sock_from_file(op->file[0]), *b = sock_from_file(op->file[1]);
+	struct sksplice_flow *there = &op->flow[0];
+	struct sksplice_flow *back = op->nr_flows == 2 ? &op->flow[1] : NULL;
+	int ret;
+
+	if (a->sk == b->sk)
+		return sksplice_end_attach(a, there, there, why);
+	ret = sksplice_end_attach(a, there, back, why);
+	return ret ? ret : sksplice_end_attach(b, back, there, why);
+}
+
+/* Context: process. Gives it its token, and room in the table so that start cannot fail. */
+int sksplice_op_name(struct sksplice_op *op)
+{
+	op->token = atomic64_inc_return(&sksplice_op_token);
+	return xa_reserve(&sksplice_ops, op->token, GFP_KERNEL);
+}
+
+/* op->lock held. Teardown starts as soon as it may, the idle limit is watched until then. */
+static void sksplice_op_arm(struct sksplice_op *op)
+{
+	lockdep_assert_held(&op->lock);
+	if (op->begun && op->ending)
+		mod_delayed_work(sksplice_op_wq, &op->work, 0);
+	else if (op->begun && op->idle_ms)
+		queue_delayed_work(sksplice_op_wq, &op->work, msecs_to_jiffies(op->idle_ms));
+}
+
+/* The flows are as far as their creator brings them: from now on teardown may run. */
+static void sksplice_op_begun(struct sksplice_op *op)
+{
+	spin_lock_bh(&op->lock);
+	op->begun = true;
+	sksplice_op_arm(op);
+	spin_unlock_bh(&op->lock);
+}
+
+/*
+ * Context: process, attached and named. Takes the caller's reference: the operation may be over
+ * before this returns. Its flows stay valid till begun, since teardown waits for that. What ends
+ * at once gives its ends back at once: the caller may use them for the next.
+ */
+void sksplice_op_start(struct sksplice_op *op)
+{
+	int i;
+
+	op->started = jiffies;
+	op->moved = jiffies;
+	trace_sksplice_start(op);
+	sksplice_count(started);
+	for (i = 0; i < op->nr_flows; i++)
+		sksplice_flow_begin(&op->flow[i]);
+	xa_store(&sksplice_ops, op->token, op, GFP_KERNEL);
+	sksplice_event_start(op);
+	for (i = 0; i < op->nr_flows; i++)
+		sksplice_pump_now(&op->flow[i]);
+	if (READ_ONCE(op->ending))
+		sksplice_teardown_unreach(op);
+	sksplice_op_begun(op);
+}
+
+/*
+ * Context: process. Undoes whatever there is of an operation that has not started, and waits for
+ * that: a refusal means that nothing happened. Takes the caller's reference.
+ */
+void sksplice_op_abandon(struct sksplice_op *op)
+{
+	sksplice_count(refused);
+	sksplice_owner_remove(op);
+	op->abandoned = true;
+	refcount_inc(&op->refs);
+	sksplice_op_end(op, SKSPLICE_CAUSE_CANCELED, 0);
+	sksplice_op_begun(op);
+	sksplice_op_wait(op, jiffies + HZ);
+	sksplice_op_put(op);
+}
+
+/* op->lock held. The first to say how it ends is believed. */
+static bool sksplice_op_end_locked(struct sksplice_op *op, enum sksplice_cause cause, int error)
+{
+	lockdep_assert_held(&op->lock);
+	if (op->ending)
+		return false;
+	WRITE_ONCE(op->ending, true);
+	op->event.cause = cause;
+	op->event.error = error;
+	sksplice_op_arm(op);
+	return true;
+}
+
+/*
+ * Context: any, with a reference or an attached flow. False: it was ending already, and this
+ * changes nothing.
+ */
+bool sksplice_op_end(struct sksplice_op *op, enum sksplice_cause cause, int error)
+{
+	bool first;
+
+	spin_lock_bh(&op->lock);
+	first = sksplice_op_end_locked(op, cause, error);
+	spin_unlock_bh(&op->lock);
+	return first;
+}
+
+/*
+ * Context: process. -EINPROGRESS at the deadline (jiffies), -EINTR when killed: the teardown goes
+ * on by itself. Never for ever: a user can own a socket as long as it likes, and a request waits
+ * with the lock of all generic netlink held for reading.
+ */
+int sksplice_op_wait(struct sksplice_op *op, unsigned long deadline)
+{
+	long left = max_t(long, deadline - jiffies, 1);
+
+	left = wait_for_completion_killable_timeout(&op->gone, left);
+	if (left > 0)
+		return 0;
+	return left ? -EINTR : -EINPROGRESS;
+}
+
+/* Jiffies since a byte moved. A run on another CPU may be ahead of our reading of jiffies. */
+u64 sksplice_op_quiet(const struct sksplice_op *op)
+{
+	unsigned long moved = READ_ONCE(op->moved), now = jiffies;
+
+	return time_after(now, moved) ? now - moved : 0;
+}
+
+/*
+ * Context: process. Ends the operation and hands its files to the caller. When the wait is in
+ * vain, whoever comes second under op->lock, release or this, drops them.
+ */
+int sksplice_op_reclaim(struct sksplice_op *op, struct file *file[2])
+{
+	bool first, drop = false;
+	int ret;
+
+	spin_lock_bh(&op->lock);
+	first = !op->ending;
+	if (first) {
+		op->reclaim = true;
+		file[0] = op->file[0];
+		file[1] = op->file[1];
+	}
+	sksplice_op_end_locked(op, SKSPLICE_CAUSE_CANCELED, 0);
+	spin_unlock_bh(&op->lock);
+	if (!first)
+		return -ENOENT;
+	ret = sksplice_op_wait(op, jiffies + HZ);
+	if (ret) {
+		spin_lock_bh(&op->lock);
+		op->reclaim = false;
+		drop = !op->file[0];
+		spin_unlock_bh(&op->lock);
+	}
+	if (drop) {
+		fput(file[0]);
+		fput(file[1]);
+	}
+	return ret;
+}
+
+/* A reference to the operation, or NULL: never was, or is over. */
+struct sksplice_op *sksplice_op_get(u64 token)
+{
+	struct sksplice_op *op;
+
+	rcu_read_lock();
+	op = xa_load(&sksplice_ops, token);
+	if (op && !refcount_inc_not_zero(&op->refs))
+		op = NULL;
+	rcu_read_unlock();
+	return op;
+}
+
+/* A reference to the first operation whose token is at least *@token, which is set to it. */
+struct sksplice_op *sksplice_op_next(unsigned long *token)
+{
+	struct sksplice_op *op;
+
+	rcu_read_lock();
+	do {
+		op = xa_find(&sksplice_ops, token, ULONG_MAX, XA_PRESENT);
+		if (!op || refcount_inc_not_zero(&op->refs))
+			break;
+		++*token;
+	} while (true);
+	rcu_read_unlock();
+	return op;
+}
+
+/* Release: nobody finds it by its token any more. Also gives back an unused reservation. */
+void sksplice_op_forget(struct sksplice_op *op)
+{
+	if (op->token)
+		xa_erase(&sksplice_ops, op->token);
+	atomic_dec(&sksplice_op_live);
+}
+
+/*
+ * Context: process. Ends all operations of @net (NULL: of every netns) by force and waits until
+ * their state is gone, as op_wait() does. *@count: how many it ended.
+ */
+int sksplice_op_flush(struct net *net, u32 *count)
+{
+	struct sksplice_op *op;
+	unsigned long token;
+	unsigned long deadline = jiffies + 10 * HZ;
+	u32 ended = 0;
+	int ret = 0;
+
+	for (token = 0; (op = sksplice_op_next(&token)); token++) {
+		if (!net || net_eq(net, op->net))
+			ended += sksplice_op_end(op, SKSPLICE_CAUSE_REVOKED, ECANCELED);
+		sksplice_op_put(op);
+	}
+	for (token = 0; !ret && (op = sksplice_op_next(&token)); token++) {
+		if ((!net || net_eq(net, op->net)) && READ_ONCE(op->ending))
+			ret = sksplice_op_wait(op, deadline);
+		sksplice_op_put(op);
+	}
+	*count = ended;
+	return ret;
+}

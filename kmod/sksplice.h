@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Private header of the module: its objects, who may touch which member under what lock, and an
+ * index of the functions of each file.
+ *
+ * Words. An *end* is one half of a socket: the readable half is a source, the writable half a
+ * sink. A *flow* moves bytes from one source to one sink. An *operation* (op) is what the user
+ * started and what gets one token and one completion: one flow, or two for a pair.
+ *
+ * Locks, outermost first. A letter after a member says what protects it.
+ *   owner->lock (w)  spinlock, BH: an owner's lists
+ *   slock of a socket (s)  always with BH off and the socket not owned by a user. Two are held
+ *       only by the pump: the inline path holds the source's (the receive path took it) and only
+ *       tries the sink's; the worker takes both in the order of their addresses. So nobody who
+ *       waits for one of ours holds another out of order.
+ *   sk_callback_lock  write-held only to set or clear sk_user_data
+ *   sksplice_sock->lock (k)  spinlock, IRQ, inside any slock: sk_error_report comes from transmit
+ *       completions too, which hold nothing
+ *   op->lock (o)  spinlock, BH: how an operation ended. Nothing of ours is taken inside it.
+ *   users_lock  spinlock, BH, leaf: the table of users
+ * Other letters:
+ *   c  constant from creation to the last reference
+ *   r  READ_ONCE/WRITE_ONCE, one writer (under the lock that follows), any reader
+ *   a  atomic
+ * Nothing here calls lock_sock() but tcp_abort() in teardown.c: a user can own a socket for ever.
+ */
+#ifndef _SKSPLICE_H
+#define _SKSPLICE_H
+
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/net.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/uidgid.h>
+#include <linux/workqueue.h>
+#include <net/genetlink.h>
+#include <net/sock.h>
+
+#include "uapi/sksplice.h"
+#include "stats.h"
+
+struct sksplice_op;
+
+/*
+ * One socket that was taken over: what was replaced in it, and the flows that use its halves.
+ * Hangs on sk_user_data from the first flow to the last; freed by RCU, since the callbacks reach
+ * it without our locks. The files that keep the socket alive are held by the operations.
+ */
+struct sksplice_sock {
+	struct sock *sk;				/* c */
+	struct socket *sock;				/* c */
+	refcount_t refs;
+	spinlock_t lock;			/* k: for callbacks that come without the slock */
+	struct sksplice_flow *rx;			/* s+k: the flow that this socket is the source of */
+	struct sksplice_flow *tx;			/* s+k: the flow that it is the sink of */
+	int err;					/* r(s): the last hard error reported */
+	int rcvlowat;					/* s: saved for rx */
+	gfp_t allocation;				/* s: saved for tx */
+	u8 nonagle;					/* s: saved for tx */
+	bool use_task_frag;				/* s: saved for tx */
+	bool keepalive;					/* s: switched on by us */
+	const struct sksplice_ops *ops;			/* c: tables for the original proto_ops */
+	void (*data_ready)(struct sock *sk);		/* c: saved callbacks */
+	void (*write_space)(struct sock *sk);		/* c */
+	void (*state_change)(struct sock *sk);		/* c */
+	void (*error_report)(struct sock *sk);		/* c */
+	struct rcu_head rcu;
+};
+
+/* Bits of flow->run. The source's slock serialises runs, so "running" needs no bit of its own. */
+enum sksplice_run_bit {
+	SKSPLICE_RUN_KICKED,	/* the worker is queued at once; more kicks need do nothing */
+	SKSPLICE_RUN_BLOCKED,	/* the sink was full: arrivals need not try before it has room */
+};
+
+/*
+ * One direction. States and transitions, all in flow.c:
+ *   CLOSING  not begun: both ends are taken, or being taken, no byte may move
+ *   IDLE -> RUNNING -> IDLE | BLOCKED    in each run of the pump
+ *   BLOCKED -> RUNNING                   room in the sink
+ *   any -> DONE                          end of stream, limit, failure, or the operation ends
+ */
+struct sksplice_flow {
+	struct sksplice_op *op;				/* c */
+	struct sksplice_sock *src;			/* c from attach to release; a reference */
+	struct sksplice_sock *dst;			/* c from attach to release; a reference */
+	unsigned long run;				/* a: bits SKSPLICE_RUN_* */
+	enum sksplice_state state;			/* r(s of src) */
+	bool back;					/* c: second flow of a pair */
+	u8 streak;					/* s of src: see pump.c */
+	u8 retries;					/* worker only */
+	u32 copied_seq;					/* s of src: where we left the source */
+	u32 write_seq;					/* s of dst: where we left the sink */
+	u32 reply_seq;					/* s of src: the source's own write_seq then */
+	u64 bytes;					/* r(s of src): accepted by the sink */
+	u64 left;					/* s of src: until the limit */
+	u64 runs_inline;				/* r(s of src) */
+	u64 runs_worker;				/* r(s of src) */
+	u64 missed;					/* r: lossy */
+	struct delayed_work work;
+};
+
+/* What a completion tells. */
+struct sksplice_event {
+	u64 bytes;
+	u64 bytes_back;
+	enum sksplice_cause cause;
+	u32 error;
+	u32 ended;
+	u32 unacked;
+};
+
+struct sksplice_op {
+	u64 token;					/* c */
+	u64 user_data;					/* c */
+	enum sksplice_kind kind;			/* c */
+	u32 flags;					/* c: SKSPLICE_F_* */
+	u32 idle_ms;					/* c */
+	u32 pid;					/* c */
+	u8 nr_flows;					/* c: 1, or 2 for a pair */
+	u8 retries;					/* op work only */
+	u8 detached;					/* creator until begun, then op work: sockets given back */
+	bool resetting;					/* op work only: moved to the queue for resets */
+	bool begun;					/* o: teardown may be queued */
+	bool ending;					/* r(o): somebody said how it ends */
+	bool reclaim;					/* o: the files go to a reclaimer */
+	bool abandoned;					/* c: failed to begin; nothing happened */
+	bool orphan;					/* r(w): owner is gone */
+	refcount_t refs;
+	spinlock_t lock;
+	struct net *net;				/* c: of the source; a reference until release */
+	struct sksplice_user *user;			/* c: whose limit it counts against */
+	struct sksplice_owner *owner;			/* c: who gets the completion; may be dead */
+	struct file *file[2];				/* o: 0 source, 1 sink; NULL once released */
+	struct list_head owner_node;			/* w: on owner->ops, then on owner->events */
+	struct list_head bury_node;			/* owner_orphan() only */
+	unsigned long started;				/* c: jiffies */
+	unsigned long moved;				/* r: jiffies when a byte last moved */
+	struct sksplice_event event;			/* o until ending, then op work only */
+	struct delayed_work work;			/* idle limit, then teardown */
+	struct completion gone;				/* released: no kernel state is left */
+	struct rcu_head rcu;
+	struct sksplice_flow flow[];			/* nr_flows */
+};
+
+/* A netlink socket that gets completions. */
+struct sksplice_owner {
+	u32 id;						/* c */
+	u32 portid;					/* c */
+	kuid_t uid;					/* c */
+	struct user_namespace *user_ns;			/* c: held */
+	struct sock *sk;				/* c: held */
+	refcount_t refs;
+	spinlock_t lock;
+	bool dead;					/* w */
+	u8 retries;					/* w, or one delivery */
+	struct list_head ops;				/* w: live operations */
+	struct list_head events;			/* w: ended, not delivered; each holds its op */
+	struct delayed_work work;			/* delivers what did not fit */
+	struct rcu_head rcu;
+};
+
+/* A refusal: the errno, and the sentence for extack. */
+#define SKSPLICE_REFUSE(why, err, text) ({ *(why) = (text); (err); })
+
+/* How a run of the pump ended. */
+enum sksplice_verdict {
+	SKSPLICE_EMPTY,		/* nothing to read now */
+	SKSPLICE_FULL,		/* the sink has no room: BLOCKED is set */
+	SKSPLICE_MORE,		/* the budget is spent, there is more to move */
+	SKSPLICE_NOMEM,		/* no memory to send with: nothing will wake us, try later */
+	SKSPLICE_MISSED,	/* a socket was locked or owned: try later */
+	SKSPLICE_STOPPED,	/* the flow is over, or has not begun */
+	SKSPLICE_DEFER,		/* inline only: what comes next is the worker's */
+};
+
+static inline struct sock *sksplice_src(const struct sksplice_flow *flow)
+{
+	return flow->src->sk;
+}
+
+static inline struct sock *sksplice_dst(const struct sksplice_flow *flow)
+{
+	return flow->dst->sk;
+}
+
+/* The precondition of most of what touches a socket. */
+static inline void sksplice_assert_slock(const struct sock *sk)
+{
+	lockdep_assert_held(&sk->sk_lock.slock);
+	WARN_ON_ONCE(sk->sk_lock.owned);
+}
+
+/* main.c */
+extern struct workqueue_struct *sksplice_pump_wq, *sksplice_op_wq, *sksplice_reset_wq;
+
+/* op.c */
+struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit);
+int sksplice_op_attach(struct sksplice_op *op, const char **why);
+int sksplice_op_name(struct sksplice_op *op);
+void sksplice_op_start(struct sksplice_op *op);
+void sksplice_op_abandon(struct sksplice_op *op);
+bool sksplice_op_end(struct sksplice_op *op, enum sksplice_cause cause, int error);
+int sksplice_op_reclaim(struct sksplice_op *op, struct file *file[2]);
+int sksplice_op_wait(struct sksplice_op *op, unsigned long deadline);
+struct sksplice_op *sksplice_op_get(u64 token);
+struct sksplice_op *sksplice_op_next(unsigned long *token);
+void sksplice_op_put(struct sksplice_op *op);
+bool sksplice_op_owns(const struct sksplice_op *op);
+bool sksplice_op_closes(const struct sksplice_op *op);
+u32 sksplice_op_count(void);
+u64 sksplice_op_quiet(const struct sksplice_op *op);
+void sksplice_op_forget(struct sksplice_op *op);
+int sksplice_op_flush(struct net *net, u32 *count);
+
+/* teardown.c */
+bool sksplice_teardown_unreach(struct sksplice_op *op);
+void sksplice_teardown_work(struct work_struct *work);
+
+/* flow.c */
+void sksplice_flow_init(struct sksplice_flow *flow, struct sksplice_op *op, u64 limit);
+void sksplice_flow_begin(struct sksplice_flow *flow);
+void sksplice_flow_run(struct sksplice_flow *flow);
+void sksplice_flow_stall(struct sksplice_flow *flow, enum sksplice_verdict v);
+void sksplice_flow_moved(struct sksplice_flow *flow, size_t bytes);
+void sksplice_flow_eof(struct sksplice_flow *flow);
+void sksplice_flow_done(struct sksplice_flow *flow);
+void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error);
+void sksplice_flow_stop(struct sksplice_flow *flow);
+bool sksplice_flow_live(const struct sksplice_flow *flow);
+
+/* end.c */
+bool sksplice_sock_trylock(struct sock *sk);
+void sksplice_sock_unlock(struct sock *sk);
+void sksplice_sock_put(struct sksplice_sock *ss);
+int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sksplice_flow *tx,
+			const char **why);
+bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op);
+bool sksplice_end_intact(const struct sksplice_sock *ss);
+
+/* ops.c */
+enum { SKSPLICE_BUSY_RX = 1 << 0, SKSPLICE_BUSY_TX = 1 << 1 };
+const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock);
+bool sksplice_ops_match(const struct sksplice_ops *set, const struct socket *sock, int busy);
+bool sksplice_ops_swap(const struct sksplice_ops *set, struct socket *sock, int from, int to);
+void sksplice_ops_drain(void);
+
+/* pump.c */
+void sksplice_pump_kick(struct sksplice_flow *flow);
+void sksplice_pump_inline(struct sksplice_flow *flow);
+void sksplice_pump_worker(struct work_struct *work);
+void sksplice_pump_now(struct sksplice_flow *flow);
+
+/* tcp.c */
+void sksplice_tcp_occupy(struct sock *sk, bool take);
+int sksplice_tcp_admit(struct socket *sock, bool rx, bool tx, const char **why);
+bool sksplice_tcp_mirror(const struct sock *a, const struct sock *b);
+bool sksplice_tcp_source_over(const struct sksplice_sock *ss);
+bool sksplice_tcp_sink_over(const struct sksplice_sock *ss);
+u32 sksplice_tcp_unacked(const struct sock *sk, u32 end);
+enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budget, bool worker);
+
+/* gather.c */
+struct sksplice_batch;
+void sksplice_gather(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max);
+
+/* send.c */
+ssize_t sksplice_tcp_send(struct sock *sk, struct sksplice_batch *batch, bool more);
+
+/* event.c */
+int sksplice_owner_new(struct sock *sk, u32 portid, u32 *id);
+struct sksplice_owner *sksplice_owner_get(u32 id);
+void sksplice_owner_put(struct sksplice_owner *owner);
+u32 sksplice_owner_count(void);
+int sksplice_owner_add(struct sksplice_owner *owner, struct sksplice_op *op);
+void sksplice_owner_remove(struct sksplice_op *op);
+void sksplice_event_start(struct sksplice_op *op);
+void sksplice_event_post(struct sksplice_op *op);
+struct sksplice_op *sksplice_event_take(struct sksplice_owner *owner);
+void sksplice_event_later(struct sksplice_owner *owner);
+void sksplice_event_untake(struct sksplice_owner *owner, struct sksplice_op *op);
+int sksplice_event_init(void);
+void sksplice_event_exit(void);
+
+/* netlink_new.c */
+int sksplice_nl_op_new_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* netlink.c */
+extern struct genl_family sksplice_nl_family;
+int sksplice_nl_refuse(struct genl_info *info, int err, const char *why);
+struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr);
+int sksplice_nl_send(struct genl_info *info, struct sk_buff *skb, void *hdr);
+struct sksplice_owner *sksplice_nl_owner(struct sk_buff *skb, struct genl_info *info);
+struct sk_buff *sksplice_nl_event(struct sksplice_op *op, u32 portid, gfp_t gfp);
+struct sk_buff *sksplice_nl_start(struct sksplice_op *op, gfp_t gfp);
+
+/* fill.c */
+int sksplice_fill_op(struct sk_buff *skb, struct sksplice_op *op);
+int sksplice_fill_event(struct sk_buff *skb, const struct sksplice_op *op);
+int sksplice_fill_stats(struct sk_buff *skb);
+
+/* policy.c */
+extern const struct nla_policy sksplice_policy_none[], sksplice_policy_new[], sksplice_policy_get[],
+	sksplice_policy_token[], sksplice_policy_revoke[], sksplice_policy_event[],
+	sksplice_policy_flush[];
+int sksplice_policy_init(void);
+void sksplice_policy_exit(void);
+int sksplice_policy_sender(struct sk_buff *skb, const char **why);
+int sksplice_policy_permit(struct sk_buff *skb, struct user_namespace *user_ns,
+			   const char **why);
+struct sksplice_user *sksplice_user_charge(kuid_t uid);
+void sksplice_user_uncharge(struct sksplice_user *user);
+kuid_t sksplice_user_uid(const struct sksplice_user *user);
+
+#endif /* _SKSPLICE_H */

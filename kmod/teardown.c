@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The end of an operation, in three phases, each in process context on the operations' queue.
+ *
+ * 1. Unreachable. Each socket is given back under its slock with no owner. Its callbacks run
+ *    under that lock or with an owner, so none is running, and none can find a flow of ours
+ *    afterwards; inline runs hold the source's slock from the look-up to the end, so none is in
+ *    the pump. The one callback that comes without, error_report, looks and kicks under
+ *    sksplice_sock->lock, in which the flow is taken away. What may still be there: the flows'
+ *    workers, queued or running; those find a stopped flow, or one whose sink is not its own.
+ * 2. Wait. Only callbacks and the worker itself queue a flow's worker. The first are gone;
+ *    cancel_delayed_work_sync() ends the second even when it requeues itself. Now nothing but
+ *    this work refers to the flows.
+ * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
+ *    is sent. The files were held until here, so sockets, their netns and modules were there.
+ *
+ * A socket that a user owns makes phase one (and the reset) try again later: never a wait.
+ */
+#include <linux/file.h>
+#include <linux/module.h>
+#include <net/net_namespace.h>
+#include <net/tcp.h>
+
+#include "sksplice.h"
+#include "trace.h"
+
+#define SKSPLICE_TEARDOWN_RETRIES_AT_ONCE 2
+
+/* The two sockets; both flows of a pair use the same. */
+static struct sksplice_sock *sksplice_teardown_sock(struct sksplice_op *op, int i)
+{
+	struct sksplice_flow *there = &op->flow[0], *back = &op->flow[op->nr_flows - 1];
+
+	if (i == 0)
+		return there->src;
+	if (there->dst == there->src)
+		return NULL;
+	return there->dst ? : (back != there ? back->src : NULL);
+}
+
+/*
+ * Phase one, by the operation's work, or by its creator before that may run. False: not all the
+ * way yet. What is done stays done.
+ */
+bool sksplice_teardown_unreach(struct sksplice_op *op)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		struct sksplice_sock *ss = sksplice_teardown_sock(op, i);
+
+		if (op->detached & BIT(i))
+			continue;
+		if (!ss || sksplice_end_detach(ss, op))
+			op->detached |= BIT(i);
+	}
+	return op->detached == (BIT(0) | BIT(1));
+}
+
+/* Phase two. */
+static void sksplice_teardown_wait(struct sksplice_op *op)
+{
+	int i;
+
+	for (i = 0; i < op->nr_flows; i++)
+		cancel_delayed_work_sync(&op->flow[i].work);
+}
+
+static bool sksplice_teardown_resets(const struct sksplice_op *op)
+{
+	switch (op->event.cause) {
+	case SKSPLICE_CAUSE_REVOKED:
+		return true;
+	case SKSPLICE_CAUSE_SOURCE_FAILED:
+	case SKSPLICE_CAUSE_SINK_FAILED:
+		return sksplice_op_owns(op);
+	default:
+		return false;
+	}
+}
+
+/*
+ * Can somebody else own one of the sockets while we reset it? Then that goes to a queue of its
+ * own: tcp_abort() takes lock_sock(), and a worker that waits in vain must not stop other
+ * operations from giving their ends back.
+ */
+static bool sksplice_teardown_shared(const struct sksplice_op *op)
+{
+	return !op->abandoned && sksplice_teardown_resets(op) &&
+	       (file_count(op->file[0]) > 1 || file_count(op->file[1]) > 1);
+}
+
+/*
+ * Phase three. What failed on one end fails on the other with the same errno. Not on a socket
+ * that has an owner now. False: try again later.
+ */
+static bool sksplice_teardown_reset(struct sksplice_op *op)
+{
+	int i;
+
+	if (op->abandoned || !sksplice_teardown_resets(op))
+		return true;
+	for (i = 0; i < 2; i++) {
+		struct sock *sk = sock_from_file(op->file[i])->sk;
+
+		if (READ_ONCE(sk->sk_lock.owned))
+			return false;
+		tcp_abort(sk, op->event.error);
+	}
+	op->event.ended = SKSPLICE_END_SOURCE | SKSPLICE_END_SINK;
+	return true;
+}
+
+static void sksplice_teardown_flows(struct sksplice_op *op)
+{
+	int i;
+
+	op->event.bytes = op->flow[0].bytes;
+	op->event.bytes_back = op->nr_flows == 2 ? op->flow[1].bytes : 0;
+	for (i = 0; i < op->nr_flows; i++) {
+		sksplice_sock_put(op->flow[i].src);
+		sksplice_sock_put(op->flow[i].dst);
+	}
+}
+
+/*
+ * __fput_sync(): the last close is done here, before the completion, and not by the one global
+ * work that does it for every other kernel thread. It must not linger here either: never on a
+ * socket that was given to us, nor on one of which we have the only reference left.
+ */
+static void sksplice_teardown_fput(const struct sksplice_op *op, struct file *file)
+{
+	struct sock *sk = sock_from_file(file)->sk;
+
+	if ((sksplice_op_closes(op) || file_count(file) == 1) && sksplice_sock_trylock(sk)) {
+		sock_reset_flag(sk, SOCK_LINGER);
+		sksplice_sock_unlock(sk);
+	}
+	__fput_sync(file);
+}
+
+static void sksplice_teardown_files(struct sksplice_op *op)
+{
+	struct file *file[2];
+	int i;
+
+	spin_lock_bh(&op->lock);
+	for (i = 0; i < 2; i++) {
+		file[i] = op->reclaim ? NULL : op->file[i];
+		op->file[i] = NULL;
+	}
+	spin_unlock_bh(&op->lock);
+	for (i = 0; i < 2; i++)
+		if (file[i])
+			sksplice_teardown_fput(op, file[i]);
+}
+
+/* Phase three. Afterwards @op is the completion, if somebody wants it. */
+static void sksplice_teardown_release(struct sksplice_op *op)
+{
+	struct net *net = op->net;
+
+	sksplice_teardown_flows(op);
+	sksplice_op_forget(op);
+	sksplice_teardown_files(op);
+	if (!op->abandoned) {
+		trace_sksplice_end(op);
+		sksplice_count(ended);
+	}
+	refcount_inc(&op->refs);
+	sksplice_event_post(op);
+	complete_all(&op->gone);
+	sksplice_op_put(op);
+	if (net)
+		put_net(net);
+	module_put(THIS_MODULE);
+}
+
+static void sksplice_teardown_later(struct sksplice_op *op)
+{
+	unsigned long delay = 0;
+
+	if (op->retries >= SKSPLICE_TEARDOWN_RETRIES_AT_ONCE)
+		delay = 1 << (op->retries - SKSPLICE_TEARDOWN_RETRIES_AT_ONCE);
+	if (op->retries < SKSPLICE_TEARDOWN_RETRIES_AT_ONCE + 4)
+		op->retries++;
+	queue_delayed_work(op->resetting ? sksplice_reset_wq : sksplice_op_wq, &op->work, delay);
+}
+
+/* Not ending: was it quiet for too long? */
+static void sksplice_teardown_idle(struct sksplice_op *op)
+{
+	unsigned long quiet = sksplice_op_quiet(op);
+	unsigned long limit = msecs_to_jiffies(op->idle_ms);
+
+	if (quiet >= limit)
+		sksplice_op_end(op, SKSPLICE_CAUSE_IDLE, 0);
+	else
+		queue_delayed_work(sksplice_op_wq, &op->work, limit - quiet);
+}
+
+/*
+ * An operation's work: its idle limit while it lives, then its teardown. Never runs twice at
+ * once. Queued by op_arm() when it ends, by itself to try again, and never after release.
+ */
+void sksplice_teardown_work(struct work_struct *work)
+{
+	struct sksplice_op *op = container_of(work, struct sksplice_op, work.work);
+	bool ending;
+
+	spin_lock_bh(&op->lock);
+	ending = op->ending;
+	spin_unlock_bh(&op->lock);
+	if (!ending) {
+		sksplice_teardown_idle(op);
+		return;
+	}
+	/* The idle work may be here already while op_arm() has queued it for the end, too. */
+	cancel_delayed_work(&op->work);
+	if (!sksplice_teardown_unreach(op)) {
+		sksplice_teardown_later(op);
+		return;
+	}
+	sksplice_teardown_wait(op);
+	if (!op->resetting && sksplice_teardown_shared(op)) {
+		op->resetting = true;
+		queue_delayed_work(sksplice_reset_wq, &op->work, 0);
+		return;
+	}
+	if (sksplice_teardown_reset(op))
+		sksplice_teardown_release(op);
+	else
+		sksplice_teardown_later(op);
+}

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+# The library: shared, static, and its pkg-config file.
+
+LIB_VERSION	:= 1.0.0
+LIB_SONAME	:= libsplice.so.1
+LIB_OBJ_DIR	:= $(B)/obj/libsplice
+
+LIB_NAMES	:= args engine_kmod engine_kmod_msg error genl libsplice open probe queue wait
+LIB_OBJS	:= $(LIB_NAMES:%=$(LIB_OBJ_DIR)/%.o)
+
+LIB_CFLAGS	:= -std=gnu11 $(WARN) -fPIC -fvisibility=hidden
+# clang does not link its sanitizers' runtime into shared objects: empty this for such a build.
+LIB_LDFLAGS	?= -Wl,--no-undefined
+
+PREFIX		?= /usr/local
+LIBDIR		?= $(PREFIX)/lib
+INCLUDEDIR	?= $(PREFIX)/include
+
+LIB_TARGETS	+= $(B)/$(LIB_SONAME) $(B)/libsplice.so $(B)/libsplice.a $(B)/libsplice.pc
+
+$(LIB_OBJ_DIR)/%.o: libsplice/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/$(LIB_SONAME): $(LIB_OBJS) libsplice/libsplice.map
+	$(CC) $(CFLAGS) $(LDFLAGS) $(LIB_LDFLAGS) -shared -Wl,-soname,$(LIB_SONAME) \
+		-Wl,--version-script=libsplice/libsplice.map -o $@ $(LIB_OBJS) -lmnl
+
+$(B)/libsplice.so: $(B)/$(LIB_SONAME)
+	ln -sf $(LIB_SONAME) $@
+
+$(B)/libsplice.a: $(LIB_OBJS)
+	rm -f $@
+	$(AR) rcs $@ $(LIB_OBJS)
+
+$(B)/libsplice.pc: libsplice/libsplice.pc.in libsplice/build.mk
+	@mkdir -p $(@D)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(LIB_VERSION)|' $< > $@
+
+-include $(LIB_OBJS:.o=.d)

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/*
+ * The kmod engine: the module sksplice moves the bytes, asked through generic netlink.
+ *
+ * A context has two sockets. The kernel sends the events of an owner to the one that made it,
+ * and they may fill its buffer; so requests have another, whose answers always find room.
+ * Closing the first ends the owner: its forwards are cancelled, its splices go on.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "engine_kmod.h"
+#include "genl.h"
+
+struct kmod {
+	struct spl_genl ev, cmd;
+	uint32_t owner;
+	char buf[SPL_GENL_BUF] __attribute__((aligned(8)));
+};
+
+struct request {
+	struct nlmsghdr *nlh;
+	char buf[SPL_GENL_REQUEST] __attribute__((aligned(8)));
+};
+
+static void request_begin(struct kmod *k, struct request *req, enum sksplice_cmd cmd, uint16_t flags)
+{
+	req->nlh = spl_genl_request(req->buf, k->cmd.family, (uint8_t)cmd, flags);
+}
+
+/* A request about one operation of this context. */
+static void request_token(struct kmod *k, struct request *req, enum sksplice_cmd cmd, uint16_t flags,
+			  uint64_t token)
+{
+	request_begin(k, req, cmd, flags);
+	mnl_attr_put_u64(req->nlh, SKSPLICE_A_TOKEN, token);
+	mnl_attr_put_u32(req->nlh, SKSPLICE_A_OWNER, k->owner);
+}
+
+static int answer_cb(const struct nlmsghdr *nlh, void *data)
+{
+	return spl_kmod_parse(nlh, data);
+}
+
+/* Sends on g; *answer, when wanted, is the one answer. A refusal leaves the kernel's sentence. */
+static int transact(struct spl *s, struct spl_genl *g, struct request *req, struct spl_kmod_attrs *answer)
+{
+	struct spl_genl_walk walk = { .cb = answer ? answer_cb : NULL, .data = answer };
+	struct kmod *k = s->priv;
+	int r = spl_genl_transact(g, req->nlh, k->buf, &walk);
+
+	if (r < 0)
+		return spl_refuse(s, r, walk.text[0] ? "%s" : NULL, walk.text);
+	return 0;
+}
+
+static int malformed(struct spl *s)
+{
+	return spl_refuse(s, -EPROTO, "the module's answer is not what its interface promises");
+}
+
+static int resolve(struct spl *s)
+{
+	struct kmod *k = s->priv;
+	struct spl_genl_walk walk = { 0 };
+	int r = spl_genl_resolve(&k->cmd, SKSPLICE_GENL_NAME, k->buf, &walk);
+
+	if (r == -ENOENT)
+		return spl_refuse(s, -EOPNOTSUPP, "the kernel module sksplice is not loaded");
+	if (r)
+		return spl_refuse(s, r, walk.text[0] ? "%s" : NULL, walk.text);
+	k->ev.family = k->cmd.family;
+	return 0;
+}
+
+/* Makes the socket of the events an owner; answers are read from it this once. */
+static int own(struct spl *s)
+{
+	struct spl_kmod_attrs answer = { 0 };
+	struct kmod *k = s->priv;
+	struct request req;
+	int r;
+
+	request_begin(k, &req, SKSPLICE_CMD_OWNER_NEW, 0);
+	r = transact(s, &k->ev, &req, &answer);
+	if (r == -EPERM)
+		return spl_refuse(s, r, "not permitted: this needs CAP_NET_ADMIN or net.sksplice.unprivileged=1");
+	if (r)
+		return r;
+	if (!spl_kmod_seen(&answer, SKSPLICE_A_OWNER))
+		return malformed(s);
+	k->owner = answer.owner;
+	return 0;
+}
+
+static void kmod_close(struct spl *s)
+{
+	struct kmod *k = s->priv;
+
+	spl_genl_close(&k->ev);
+	spl_genl_close(&k->cmd);
+	free(k);
+	s->priv = NULL;
+}
+
+static int kmod_open(struct spl *s)
+{
+	struct kmod *k = calloc(1, sizeof(*k));
+	int r;
+
+	if (!k)
+		return spl_refuse(s, -ENOMEM, NULL);
+	s->priv = k;
+	r = spl_genl_open(&k->cmd);
+	if (!r)
+		r = spl_genl_open(&k->ev);
+	if (r == -EPROTONOSUPPORT || r == -EAFNOSUPPORT)
+		r = spl_refuse(s, -EOPNOTSUPP, "this kernel has no generic netlink");
+	else if (r)
+		spl_refuse(s, r, NULL);
+	if (!r)
+		r = resolve(s);
+	if (!r)
+		r = own(s);
+	if (r) {
+		kmod_close(s);
+		return r;
+	}
+	s->engine_fd = mnl_socket_get_fd(k->ev.nl);
+	return 0;
+}
+
+static int kmod_start(struct spl *s, const struct spl_request *op, uint64_t *token)
+{
+	static const enum sksplice_kind kinds[] = {
+		[SPL_OP_FORWARD] = SKSPLICE_KIND_FORWARD,
+		[SPL_OP_SPLICE] = SKSPLICE_KIND_SPLICE,
+		[SPL_OP_PAIR] = SKSPLICE_KIND_PAIR,
+	};
+	bool limited = op->kind == SPL_OP_FORWARD ? op->n != SPL_ALL : op->n != 0;
+	struct spl_kmod_attrs answer = { 0 };
+	struct kmod *k = s->priv;
+	struct request req;
+	int r;
+
+	request_begin(k, &req, SKSPLICE_CMD_OP_NEW, 0);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_OWNER, k->owner);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_KIND, kinds[op->kind]);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_SOURCE_FD, (uint32_t)op->source);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_SINK_FD, (uint32_t)op->sink);
+	if (limited)
+		mnl_attr_put_u64(req.nlh, SKSPLICE_A_LIMIT, op->n);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_FLAGS, op->opts.flags);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_IDLE_MS, op->opts.idle_ms);
+	mnl_attr_put_u64(req.nlh, SKSPLICE_A_USER_DATA, op->opts.user_data);
+	r = transact(s, &k->cmd, &req, &answer);
+	/* -ENOENT says elsewhere that an operation is over; here it is the owner, or the family. */
+	if (r == -ENOENT)
+		return spl_refuse(s, -ENODEV, "the module was unloaded since spl_open(): open a new context");
+	if (r)
+		return r;
+	if (!spl_kmod_seen(&answer, SKSPLICE_A_TOKEN))
+		return malformed(s);
+	*token = answer.token;
+	return 0;
+}
+
+static int kmod_cancel(struct spl *s, uint64_t token)
+{
+	struct kmod *k = s->priv;
+	struct request req;
+
+	request_token(k, &req, SKSPLICE_CMD_OP_CANCEL, NLM_F_ACK, token);
+	return transact(s, &k->cmd, &req, NULL);
+}
+
+static int kmod_revoke(struct spl *s, uint64_t token, int error)
+{
+	struct kmod *k = s->priv;
+	struct request req;
+
+	request_token(k, &req, SKSPLICE_CMD_OP_REVOKE, NLM_F_ACK, token);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_ERROR, (uint32_t)error);
+	return transact(s, &k->cmd, &req, NULL);
+}
+
+static int kmod_reclaim(struct spl *s, uint64_t token, int fds[2])
+{
+	struct spl_kmod_attrs answer = { 0 };
+	struct kmod *k = s->priv;
+	bool source, sink;
+	struct request req;
+	int r;
+
+	request_token(k, &req, SKSPLICE_CMD_OP_RECLAIM, 0, token);
+	r = transact(s, &k->cmd, &req, &answer);
+	source = spl_kmod_seen(&answer, SKSPLICE_A_SOURCE_FD);
+	sink = spl_kmod_seen(&answer, SKSPLICE_A_SINK_FD);
+	if (!r && source && sink) {
+		fds[0] = (int)answer.source_fd;
+		fds[1] = (int)answer.sink_fd;
+		return 0;
+	}
+	/* The kernel has put these into our table: nobody else will close them. */
+	if (source)
+		close((int)answer.source_fd);
+	if (sink)
+		close((int)answer.sink_fd);
+	return r ? r : malformed(s);
+}
+
+static int kmod_stat(struct spl *s, uint64_t token, struct spl_stat *out)
+{
+	struct spl_kmod_attrs answer = { 0 };
+	struct kmod *k = s->priv;
+	struct request req;
+	int r;
+
+	request_token(k, &req, SKSPLICE_CMD_OP_GET, 0, token);
+	r = transact(s, &k->cmd, &req, &answer);
+	if (r)
+		return r;
+	return spl_kmod_parse_stat(&answer, out) ? malformed(s) : 0;
+}
+
+static int event_cb(const struct nlmsghdr *nlh, void *data)
+{
+	struct spl_event ev;
+	int r = spl_kmod_parse_event(nlh, &ev);
+
+	if (!r)
+		spl_op_end(data, &ev);
+	return r < 0 ? r : 0;
+}
+
+/* Takes over the events that the kernel could not deliver; they follow those read so far. */
+static int resync(struct spl *s)
+{
+	struct spl_genl_walk walk = { .cb = event_cb, .data = s };
+	struct kmod *k = s->priv;
+	struct request req;
+	int r;
+
+	request_begin(k, &req, SKSPLICE_CMD_EVENT_GET, NLM_F_DUMP);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_OWNER, k->owner);
+	r = spl_genl_transact(&k->cmd, req.nlh, k->buf, &walk);
+	if (r)
+		return spl_refuse(s, r, walk.text[0] ? "%s" : NULL, walk.text);
+	s->behind = walk.interrupted;
+	return 1;
+}
+
+/*
+ * One datagram. After an overrun the buffer is read empty first and the dump comes then: as
+ * long as something is left in it the kernel takes the socket for congested, and reports no
+ * second overrun for what it puts off meanwhile.
+ */
+static int kmod_collect(struct spl *s)
+{
+	struct kmod *k = s->priv;
+	struct spl_genl_walk walk = { .unsolicited = true, .type = k->ev.family, .cb = event_cb, .data = s };
+	size_t len;
+	int r = spl_genl_receive(&k->ev, k->buf, &len);
+
+	if (r == -ENOBUFS) {
+		s->behind = true;
+		return 1;
+	}
+	if (r == -EAGAIN)
+		return s->behind ? resync(s) : 0;
+	if (r)
+		return spl_refuse(s, r, NULL);
+	if (spl_genl_walk(k->buf, len, &walk))
+		return malformed(s);
+	return 1;
+}
+
+const struct spl_engine_ops spl_engine_kmod = {
+	.engine = SPL_ENGINE_KMOD,
+	.caps = SPL_CAP_EXACT | SPL_CAP_LOSSLESS | SPL_CAP_EXCLUSIVE | SPL_CAP_SURVIVES | SPL_CAP_ADMIN |
+		SPL_CAP_ZEROCOPY,
+	.flags = SPL_F_SHUTDOWN | SPL_F_KEEP,
+	.features = 0,
+	.open = kmod_open,
+	.close = kmod_close,
+	.start = kmod_start,
+	.cancel = kmod_cancel,
+	.revoke = kmod_revoke,
+	.reclaim = kmod_reclaim,
+	.stat = kmod_stat,
+	.collect = kmod_collect,
+};

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* Choosing an engine, and the life of a context. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+
+/* What is built, in the order in which SPL_ENGINE_AUTO tries. */
+static const struct spl_engine_ops *const engines[] = { &spl_engine_kmod };
+
+#define ENGINES (sizeof(engines) / sizeof(engines[0]))
+
+static const char *const engine_names[] = {
+	[SPL_ENGINE_AUTO] = "auto",
+	[SPL_ENGINE_KMOD] = "kmod",
+	[SPL_ENGINE_SOCKMAP] = "sockmap",
+	[SPL_ENGINE_USER] = "user",
+};
+
+const char *spl_engine_name(enum spl_engine e)
+{
+	return (unsigned int)e <= SPL_ENGINE_USER ? engine_names[e] : "unknown";
+}
+
+/* What the environment says instead of AUTO. */
+static int engine_from_env(enum spl_engine *engine)
+{
+	const char *name = secure_getenv("SPL_ENGINE");
+	unsigned int e;
+
+	if (!name || !*name)
+		return 0;
+	for (e = SPL_ENGINE_AUTO; e <= SPL_ENGINE_USER; e++) {
+		if (!strcmp(name, engine_names[e])) {
+			*engine = (enum spl_engine)e;
+			return 0;
+		}
+	}
+	return spl_refuse(NULL, -EINVAL, "SPL_ENGINE=%.64s in the environment: no such engine", name);
+}
+
+static int open_engine(struct spl **out, const struct spl_engine_ops *ops, uint32_t require)
+{
+	struct spl *s;
+	int r;
+
+	if (require & ~ops->caps)
+		return spl_refuse(NULL, -EOPNOTSUPP, "the engine %s lacks required capabilities: %#x",
+				  spl_engine_name(ops->engine), require & ~ops->caps);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return spl_refuse(NULL, -ENOMEM, NULL);
+	s->ops = ops;
+	s->engine_fd = s->poll_fd = s->wake_fd = -1;
+	r = ops->open(s);
+	if (r) {
+		spl_refuse(NULL, r, "%s", s->sentence);
+		free(s);
+		return r;
+	}
+	r = spl_wait_open(s);
+	if (r) {
+		spl_refuse(NULL, r, NULL);
+		spl_close(s);
+		return r;
+	}
+	*out = s;
+	return 0;
+}
+
+/* The first that opens; when none does, why the best one did not. */
+static int open_any(struct spl **out, const struct spl_open_opts *opts)
+{
+	char sentence[SPL_SENTENCE_MAX];
+	int error = 0, r;
+	size_t i;
+
+	for (i = 0; i < ENGINES; i++) {
+		if (opts->engine != SPL_ENGINE_AUTO && opts->engine != engines[i]->engine)
+			continue;
+		r = open_engine(out, engines[i], opts->require);
+		if (!r)
+			return 0;
+		if (!error) {
+			error = r;
+			memcpy(sentence, spl_strerror_last(NULL), sizeof(sentence));
+		}
+	}
+	if (!error)
+		return spl_refuse(NULL, -EOPNOTSUPP, "the engine %s is not built into this version",
+				  spl_engine_name(opts->engine));
+	return spl_refuse(NULL, error, "%s", sentence);
+}
+
+int spl_open(struct spl **out, const struct spl_open_opts *in)
+{
+	struct spl_open_opts opts;
+	SPL_ERRNO_GUARD;
+	int r;
+
+	if (!out)
+		return spl_refuse(NULL, -EINVAL, "nowhere to put the context");
+	*out = NULL;
+	r = spl_args_open(in, &opts);
+	if (!r && opts.engine == SPL_ENGINE_AUTO)
+		r = engine_from_env(&opts.engine);
+	return r ? r : open_any(out, &opts);
+}
+
+void spl_close(struct spl *s)
+{
+	SPL_ERRNO_GUARD;
+
+	if (!s)
+		return;
+	spl_wait_close(s);
+	s->ops->close(s);
+	spl_queue_free(s);
+	free(s);
+}
+
+int spl_fd(const struct spl *s)
+{
+	return s ? s->poll_fd : -EINVAL;
+}
+
+enum spl_engine spl_engine(const struct spl *s)
+{
+	return s ? s->ops->engine : SPL_ENGINE_AUTO;
+}
+
+uint32_t spl_caps(const struct spl *s)
+{
+	return s ? s->ops->caps : 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
+/* Not for programs: what splicectl asks about the engines on this machine. May change at any time. */
+#ifndef SPL_PROBE_H
+#define SPL_PROBE_H
+
+#include "libsplice.h"
+
+#define SPL_PROBE_ENGINES 3
+
+struct spl_probe {
+	enum spl_engine engine;
+	int error;			/* 0: it works; else the negative errno of the call that failed */
+	uint32_t caps;			/* SPL_CAP_*, when it works */
+	char reason[160];		/* why not; empty when it works */
+	char advice[160];		/* what to do about it; empty when nothing helps */
+};
+
+/* Tries each engine, at most n of them, best first. Returns how many lines were filled. */
+SPL_API int spl_probe(struct spl_probe *out, size_t n);
+
+#endif /* SPL_PROBE_H */

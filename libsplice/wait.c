@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* Waiting: the one descriptor of a context, and time-outs that outlast signals. */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+static int watch(struct spl *s, int fd)
+{
+	struct epoll_event want = { .events = EPOLLIN };
+
+	return epoll_ctl(s->poll_fd, EPOLL_CTL_ADD, fd, &want) ? -errno : 0;
+}
+
+/* The engine is open. On failure nothing is left but what spl_wait_close() closes. */
+int spl_wait_open(struct spl *s)
+{
+	int r;
+
+	s->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (s->poll_fd < 0)
+		return -errno;
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->wake_fd < 0)
+		return -errno;
+	r = watch(s, s->engine_fd);
+	return r ? r : watch(s, s->wake_fd);
+}
+
+void spl_wait_close(struct spl *s)
+{
+	if (s->wake_fd >= 0)
+		close(s->wake_fd);
+	if (s->poll_fd >= 0)
+		close(s->poll_fd);
+}
+
+/* Called when the queue may have changed: spl_fd() is readable while events wait in it. */
+void spl_wait_signal(struct spl *s)
+{
+	bool want = s->queue.first || s->behind;
+
+	if (want == s->awake)
+		return;
+	if (want ? !eventfd_write(s->wake_fd, 1) : !eventfd_read(s->wake_fd, &(eventfd_t){ 0 }))
+		s->awake = want;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* 1: the engine has something or a signal came, look again; 0: the time is over. */
+static int sleep_until(struct spl *s, int timeout_ms, int64_t deadline)
+{
+	struct pollfd pfd = { .fd = s->engine_fd, .events = POLLIN };
+	int64_t left = -1;
+	int r;
+
+	if (timeout_ms >= 0) {
+		left = timeout_ms ? deadline - now_ms() : 0;
+		if (left <= 0)
+			return 0;
+	}
+	r = poll(&pfd, 1, left > INT_MAX ? INT_MAX : (int)left);
+	if (r < 0 && errno != EINTR)
+		return -errno;
+	return 1;
+}
+
+/* The event of wanted, or with NULL the oldest one: 1 and *ev, 0 when none came in time. */
+int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, int timeout_ms)
+{
+	/* One more: the clock's millisecond may be nearly over, and a wait is never shorter than asked. */
+	int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms + 1 : 0;
+	struct spl_op *op;
+	int r;
+
+	for (;;) {
+		op = wanted ? wanted : s->queue.first;
+		if (op && op->ended) {
+			spl_op_read(s, op, ev);
+			return 1;
+		}
+		r = s->ops->collect(s);
+		if (r < 0)
+			return r;
+		if (r)
+			continue;
+		r = sleep_until(s, timeout_ms, deadline);
+		if (r <= 0)
+			return r;
+	}
+}

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+# Builds the test programs into $(B)/selftests/. Included by the top-level Makefile.
+
+# One program per name, with the harness's main(); helpers have their own.
+TESTS := forward borrow cancel exclusive splice owner immediate bounded refuse options rights events \
+	 netlink_fuzz stress lib_args
+TEST_HELPERS := hold peer
+TEST_COMMON := util stream nl drive
+
+TEST_OBJ := $(B)/obj/selftests
+TEST_CFLAGS = $(CFLAGS) $(WARN) -Wno-sign-compare -Wno-unused-parameter -std=gnu11 -pthread \
+	-isystem $(B)/include/kselftest -Ilibsplice -Ikmod/uapi
+TEST_PROGRAMS := $(TESTS:%=$(B)/selftests/%) $(TEST_HELPERS:%=$(B)/selftests/%)
+
+TEST_TARGETS += $(TEST_PROGRAMS) $(TEST_OBJ)/header_cc.o
+
+$(TEST_OBJ)/%.o: selftests/%.c
+	@mkdir -p $(@D)
+	$(CC) $(TEST_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The tests take their verdicts from the harness, which comes at set-up.
+$(TESTS:%=$(TEST_OBJ)/%.o): $(B)/include/kselftest/kselftest_harness.h
+
+# The header must be one for C++ as well.
+CXX ?= g++
+$(TEST_OBJ)/header_cc.o: selftests/header.cc libsplice/libsplice.h
+	@mkdir -p $(@D)
+	$(CXX) -std=c++11 $(WARN) -Ilibsplice -c -o $@ $<
+
+$(TEST_PROGRAMS): $(B)/selftests/%: $(TEST_OBJ)/%.o $(TEST_COMMON:%=$(TEST_OBJ)/%.o) $(B)/libsplice.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -pthread -o $@ $^ $(LDFLAGS) -lmnl
+
+-include $(wildcard $(TEST_OBJ)/*.d)

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * immediate.c: what can move now moves now. A held-back byte costs 40 ms (delayed
+ * acknowledgement) or 200 ms (cork) each time, so medians tell; ten round trips of a direct
+ * connection on the same machine are allowed on top.
+ */
+#include "kselftest_harness.h"
+#include "util.h"
+
+#define SEED 1
+#define BACK 2
+#define HELD_BACK_US 35000
+
+FIXTURE(immediate) {
+	struct spl *s;
+	struct relay r;
+	uint64_t token;
+	uint32_t limit_us;
+};
+
+FIXTURE_VARIANT(immediate) {
+	enum spl_engine engine;
+	enum net net;
+};
+
+FIXTURE_VARIANT_ADD(immediate, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
+FIXTURE_VARIANT_ADD(immediate, kmod_mixed) { .engine = SPL_ENGINE_KMOD, .net = NET_MIXED };
+
+static int by_value(const void *x, const void *y)
+{
+	uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+
+	return a < b ? -1 : a > b;
+}
+
+/* The median round trip of one byte between a client and its relay, without a splice. */
+static int direct_us(struct relay *r, uint32_t *median)
+{
+	uint32_t us[41];
+	unsigned int i;
+
+	for (i = 0; i < 41; i++) {
+		uint64_t began = now_us();
+
+		if (put(r->c, SEED, i, 1) || take(r->a, SEED, i, 1) || put(r->a, BACK, i, 1) ||
+		    take(r->c, BACK, i, 1))
+			return -1;
+		us[i] = now_us() - began;
+	}
+	qsort(us, 41, sizeof(*us), by_value);
+	*median = us[20];
+	return 0;
+}
+
+FIXTURE_SETUP(immediate)
+{
+	uint32_t direct;
+
+	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, relay_open(&self->r, variant->net));
+	/* the peers themselves must not hold anything back */
+	ASSERT_EQ(0, set_opt(self->r.c, IPPROTO_TCP, TCP_NODELAY, 1));
+	ASSERT_EQ(0, set_opt(self->r.s, IPPROTO_TCP, TCP_NODELAY, 1));
+	ASSERT_EQ(0, direct_us(&self->r, &direct));
+	self->limit_us = HELD_BACK_US + 10 * direct;
+	TH_LOG("direct round trip %u us, limit %u us", direct, self->limit_us);
+	ASSERT_EQ(0, spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &self->token));
+	self->r.a = self->r.b = -1;
+}
+
+FIXTURE_TEARDOWN(immediate)
+{
+	spl_close(self->s);
+	relay_close(&self->r);
+}
+
+struct times { uint32_t median, p98, max; };
+
+static struct times sum_up(uint32_t *us, unsigned int n)
+{
+	qsort(us, n, sizeof(*us), by_value);
+	return (struct times){ us[n / 2], us[n - 1 - n / 50], us[n - 1] };
+}
+
+struct echo { int fd; unsigned int rounds; size_t size; int err; };
+
+/* The server: answers each message with one of the same size. */
+static void *echo_thread(void *arg)
+{
+	struct echo *e = arg;
+	unsigned int i;
+
+	for (i = 0; i < e->rounds && !e->err; i++) {
+		e->err = take(e->fd, SEED, i * e->size, e->size);
+		e->err = e->err ? e->err : put(e->fd, BACK, i * e->size, e->size);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(immediate, ping_pong, 120)
+{
+	unsigned int i, rounds = scaled(2000);
+	struct echo e = { .fd = self->r.s, .rounds = rounds, .size = 64 };
+	uint32_t *us = calloc(rounds, sizeof(*us));
+	pthread_t thread;
+	struct times t;
+	uint64_t began;
+
+	ASSERT_NE(NULL, us);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, echo_thread, &e));
+	for (i = 0; i < rounds; i++) {
+		began = now_us();
+		ASSERT_EQ(0, put(self->r.c, SEED, i * 64, 64));
+		ASSERT_EQ(0, take(self->r.c, BACK, i * 64, 64));
+		us[i] = now_us() - began;
+	}
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, e.err);
+	t = sum_up(us, rounds);
+	TH_LOG("round trip us: median %u, 98th percentile %u, max %u", t.median, t.p98, t.max);
+	EXPECT_GT(self->limit_us / 2, t.median);
+	EXPECT_GT(self->limit_us, t.p98);
+	EXPECT_GT(2000000, t.max);
+}
+
+/*
+ * Small writes in a row: Nagle on the sink would hold the second until the first is acknowledged,
+ * and the reader delays its acknowledgement, as it has been answering all the time.
+ */
+TEST_F_TIMEOUT(immediate, writes_in_a_row, 120)
+{
+	unsigned int i, j, rounds = scaled(200) + 10;
+	uint32_t *us = calloc(rounds, sizeof(*us));
+	struct times t;
+	uint64_t began;
+
+	ASSERT_NE(NULL, us);
+	for (i = 0; i < rounds; i++) {
+		began = now_us();
+		for (j = 0; j < 5; j++) {
+			ASSERT_EQ(0, put(self->r.c, SEED, i * 50 + j * 10, 10));
+			usleep(200);
+		}
+		ASSERT_EQ(0, take(self->r.s, SEED, i * 50, 50));
+		us[i] = now_us() - began;
+		ASSERT_EQ(0, put(self->r.s, BACK, i, 1));
+		ASSERT_EQ(0, take(self->r.c, BACK, i, 1));
+	}
+	t = sum_up(us, rounds);
+	TH_LOG("five writes us: median %u, 98th percentile %u, max %u", t.median, t.p98, t.max);
+	EXPECT_GT(self->limit_us, t.median);
+	EXPECT_GT(2000000, t.max);
+}
+
+/* A lone byte after a pause, over a connection that has carried bulk before. */
+TEST_F_TIMEOUT(immediate, byte_after_bulk, 120)
+{
+	unsigned int i, rounds = scaled(20) + 5;
+	uint32_t us[32];
+	uint64_t pos = 0, began;
+	struct times t;
+
+	for (i = 0; i < rounds; i++, pos += 400001) {
+		struct stream tx = { .fd = self->r.c, .seed = SEED, .pos = pos, .len = 400000 };
+
+		ASSERT_EQ(0, stream_send(&tx));
+		ASSERT_EQ(0, take(self->r.s, SEED, pos, 400000));
+		ASSERT_EQ(0, stream_join(&tx));
+		sleep_ms(20);
+		began = now_us();
+		ASSERT_EQ(0, put(self->r.c, SEED, pos + 400000, 1));
+		ASSERT_EQ(0, take(self->r.s, SEED, pos + 400000, 1));
+		us[i] = now_us() - began;
+	}
+	t = sum_up(us, rounds);
+	TH_LOG("lone byte us: median %u, max %u", t.median, t.max);
+	EXPECT_GT(self->limit_us, t.median);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What every test needs: connected sockets, streams that know each byte's position, waits that
+ * end. Helpers return 0 or a negative errno, so that threads may use them; the verdict is the
+ * test's own.
+ */
+#ifndef SELFTESTS_UTIL_H
+#define SELFTESTS_UTIL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libsplice.h"
+
+/* Nothing that a test waits for may take longer than this: it is a failure then. */
+#define WAIT_MS		20000
+/* Long enough to see that something does not happen. */
+#define QUIET_MS	60
+
+/* Which sockets a relay has: client side (c, a) and server side (b, s). */
+enum net {
+	NET_V4,
+	NET_V6,
+	NET_MIXED,	/* (c, a) over IPv4, (b, s) over IPv6 */
+	NET_MAPPED,	/* a and b are IPv6 sockets that talk IPv4 */
+};
+
+/* time and chance */
+unsigned int scaled(unsigned int n);		/* n / $SPL_TEST_SCALE, /10 on a debug kernel */
+uint64_t now_ms(void);
+uint64_t now_us(void);
+void sleep_ms(unsigned int ms);
+uint64_t rnd(uint64_t *state);
+unsigned int rnd_below(uint64_t *state, unsigned int n);
+size_t rnd_size(uint64_t *state, size_t max);	/* 1..max, small ones as likely as big ones */
+
+/* sockets */
+struct relay { int c, a, b, s; };		/* client c <-> a, b <-> s server */
+int raise_nofile(unsigned int n);
+int tcp_listen(int family, struct sockaddr_storage *addr, socklen_t *len);
+int tcp_pair(enum net net, bool server_side, int fds[2]);	/* fds[1] was accepted */
+int relay_open(struct relay *r, enum net net);
+void relay_close(struct relay *r);
+void close_fd(int *fd);
+int tcp_reset(int *fd);				/* closes with RST */
+int set_opt(int fd, int level, int name, int value);
+int get_opt(int fd, int level, int name);	/* value or -errno */
+bool fd_open(int fd);
+int queued(int fd);				/* bytes ready to be read */
+int wait_queued(int fd, int n);			/* until at least n are */
+int poll_fd(int fd, short events, int ms);	/* revents, 0, -errno */
+int wait_blocked(pid_t tid);			/* until that task sleeps in the kernel */
+
+/* streams: byte `pos` of stream `seed` is always the same one */
+void pattern_fill(void *buf, size_t len, uint64_t seed, uint64_t pos);
+int pattern_check(const void *buf, size_t len, uint64_t seed, uint64_t pos);
+int put(int fd, uint64_t seed, uint64_t pos, size_t len);	/* writes all of it */
+int take(int fd, uint64_t seed, uint64_t pos, size_t len);	/* reads and verifies exactly that */
+int64_t take_rest(int fd, uint64_t seed, uint64_t pos);		/* to the end; count */
+int64_t drain(int fd, uint8_t *buf, size_t max);		/* to the end, unverified; count */
+int at_eof(int fd);				/* 0: nothing but the end of stream comes */
+int at_reset(int fd);				/* 0: the connection was reset, after any bytes */
+int at_quiet(int fd);				/* 0: nothing comes for QUIET_MS */
+int alive(int x, int y);			/* 0: a byte can go both ways between x and y */
+
+struct stream {
+	int fd;
+	uint64_t seed, pos, len;	/* in: from pos, len bytes; SPL_ALL: to the end, or to stop */
+	size_t chunk;			/* in: largest write or read, random up to it */
+	bool fin;			/* in: sender: shut down after the last byte */
+	unsigned int pause_us;		/* in: sender: now and then a pause up to this long */
+	int patience_ms;		/* in: give up after so long without a byte; 0: WAIT_MS */
+	volatile bool stop;		/* in: sender: no more */
+	volatile uint64_t done;		/* out: bytes moved */
+	volatile pid_t tid;		/* out: the thread that does it */
+	int err;			/* out: 0 or -errno */
+	pthread_t thread;
+};
+int stream_send(struct stream *st);		/* starts a thread; stream_join() ends it */
+int stream_recv(struct stream *st);
+int stream_join(struct stream *st);		/* err */
+
+/* the engine */
+int engine_open(struct spl **s, enum spl_engine engine);
+int event_of(struct spl *s, uint64_t token, struct spl_event *ev);	/* waits for it */
+int no_event(struct spl *s);			/* 0: none comes for QUIET_MS */
+#define OPTS(...) (&(struct spl_opts){ .sz = sizeof(struct spl_opts), __VA_ARGS__ })
+
+/* the machine */
+int sysctl_get(const char *name, long *value);	/* name as a path below /proc/sys */
+int sysctl_set(const char *name, long value);
+int drop_privileges(void);			/* becomes nobody, for good */
+int reap(pid_t pid);				/* exit status, -ETIMEDOUT (killed then) */
+
+#define need_cap(s, cap)						\
+	do {								\
+		if (!(spl_caps(s) & (cap)))				\
+			SKIP(return, "engine %s does not promise " #cap,	\
+			     spl_engine_name(spl_engine(s)));		\
+	} while (0)
+
+#endif /* SELFTESTS_UTIL_H */

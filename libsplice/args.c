@@ -135,6 +135,7 @@ int spl_args_supported(struct spl *s, const struct spl_request *req)
 	};
 	const struct spl_opts *o = &req->opts;
 	const struct { bool asked; uint32_t feature; const char *name; } features[] = {
+		{ req->kind == SPL_OP_SEND, SPL_FEATURE_SEND, "spl_send" },
 		{ o->prefix_len, SPL_FEATURE_PREFIX, "a prefix" },
 		{ o->suffix_len, SPL_FEATURE_SUFFIX, "a suffix" },
 		{ o->delim_len, SPL_FEATURE_DELIM, "a delimiter" },

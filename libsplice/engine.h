@@ -26,8 +26,16 @@ struct spl_op {
 	struct spl_op *chain;		/* next in the same bucket */
 	struct spl_op *prev, *next;	/* neighbours in the queue of events, once ended */
 	uint64_t token;
+	void *priv;			/* the engine's, while the operation lives */
+	struct spl_bytes *residue;	/* once ended: taken from the source, not accepted by the sink */
 	bool ended;
 	struct spl_event ev;		/* valid once ended */
+};
+
+/* Bytes on the heap, those from off to len still wanted. */
+struct spl_bytes {
+	size_t off, len;
+	unsigned char data[];
 };
 
 struct spl_queue {
@@ -41,19 +49,22 @@ struct spl_queue {
 struct spl_request {
 	enum spl_op_kind kind;
 	int source, sink;
-	uint64_t n;			/* forward: bytes or SPL_ALL; splices: most each way, 0: no limit */
+	uint64_t n;			/* forward: bytes or SPL_ALL; splices: most each way, 0: no limit; send: bytes */
 	struct spl_opts opts;
+	const void *buf;		/* of a send: n bytes */
 };
 
 struct spl {
 	const struct spl_engine_ops *ops;
 	void *priv;			/* the engine's */
 	int engine_fd;			/* readable when ops->collect() has something to do; the engine's */
-	int poll_fd;			/* epoll of engine_fd and wake_fd: spl_fd() */
+	int poll_fd;			/* spl_fd(): an epoll of engine_fd and wake_fd; or engine_fd, itself one */
 	int wake_fd;			/* eventfd, set while the queue is not empty */
 	bool awake;			/* wake_fd is set */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */
+	uint32_t caps;			/* what this context promises: ops->caps, or more if required */
 	uint64_t last_read;		/* token of the event read last */
+	struct spl_bytes *last_residue;	/* and its residue */
 	struct spl_queue queue;
 	char sentence[SPL_SENTENCE_MAX];
 };
@@ -66,24 +77,29 @@ struct spl {
 struct spl_engine_ops {
 	enum spl_engine engine;
 	uint32_t caps;
+	uint32_t optional;		/* caps a context has when they are required of it */
 	uint32_t flags;			/* SPL_F_* that start() knows */
 	uint32_t features;		/* SPL_FEATURE_* that start() knows */
+	bool epolls;			/* engine_fd is an epoll descriptor, in which events without data are ignored */
 
 	int (*open)(struct spl *s);
 	void (*close)(struct spl *s);
-	int (*start)(struct spl *s, const struct spl_request *req, uint64_t *token);
+	/* op is the engine's to mark with priv; it becomes known to spl_op_find() after the call. */
+	int (*start)(struct spl *s, const struct spl_request *req, struct spl_op *op, uint64_t *token);
 	int (*cancel)(struct spl *s, uint64_t token);
 	int (*revoke)(struct spl *s, uint64_t token, int error);	/* error: positive */
 	int (*reclaim)(struct spl *s, uint64_t token, int fds[2]);
 	int (*stat)(struct spl *s, uint64_t token, struct spl_stat *out);
-	/* Hands one arrival on to spl_op_end(); 1: something came, 0: nothing is there now. */
-	int (*collect)(struct spl *s);
+	int (*writeable)(struct spl *s, int sink);
+	/* Hands arrivals on to spl_op_end(), after waiting so long for one at most; 1: look at the queue, 0: none. */
+	int (*collect)(struct spl *s, int timeout_ms);
 };
 
 #define SPL_FEATURE_PREFIX	(1u << 0)
 #define SPL_FEATURE_SUFFIX	(1u << 1)
 #define SPL_FEATURE_DELIM	(1u << 2)
 #define SPL_FEATURE_FRAMER	(1u << 3)
+#define SPL_FEATURE_SEND	(1u << 4)
 
 /* error.c */
 int spl_refuse(struct spl *s, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -104,15 +120,18 @@ void spl_op_begin(struct spl *s, struct spl_op *op, uint64_t token);
 struct spl_op *spl_op_find(const struct spl *s, uint64_t token);
 void spl_op_end(struct spl *s, const struct spl_event *ev);
 void spl_op_read(struct spl *s, struct spl_op *op, struct spl_event *ev);
+int spl_op_residue(struct spl *s, uint64_t token, void *buf, size_t len);
+void spl_queue_each(struct spl *s, void (*fn)(struct spl_op *op, void *data), void *data);
 void spl_queue_free(struct spl *s);
 
 /* wait.c */
 int spl_wait_open(struct spl *s);
 void spl_wait_close(struct spl *s);
 void spl_wait_signal(struct spl *s);
+void spl_wait_quiet(struct spl *s);
 int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, int timeout_ms);
 
-/* engine_kmod.c */
-extern const struct spl_engine_ops spl_engine_kmod;
+/* engine_kmod.c, engine_user.c */
+extern const struct spl_engine_ops spl_engine_kmod, spl_engine_user;
 
 #endif /* SPL_ENGINE_H */

@@ -7,6 +7,7 @@
  * Closing the first ends the owner: its forwards are cancelled, its splices go on.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -132,7 +133,7 @@ static int kmod_open(struct spl *s)
 	return 0;
 }
 
-static int kmod_start(struct spl *s, const struct spl_request *op, uint64_t *token)
+static int kmod_start(struct spl *s, const struct spl_request *op, struct spl_op *unused, uint64_t *token)
 {
 	static const enum sksplice_kind kinds[] = {
 		[SPL_OP_FORWARD] = SKSPLICE_KIND_FORWARD,
@@ -145,6 +146,7 @@ static int kmod_start(struct spl *s, const struct spl_request *op, uint64_t *tok
 	struct request req;
 	int r;
 
+	(void)unused;
 	request_begin(k, &req, SKSPLICE_CMD_OP_NEW, 0);
 	mnl_attr_put_u32(req.nlh, SKSPLICE_A_OWNER, k->owner);
 	mnl_attr_put_u32(req.nlh, SKSPLICE_A_KIND, kinds[op->kind]);
@@ -257,7 +259,7 @@ static int resync(struct spl *s)
  * long as something is left in it the kernel takes the socket for congested, and reports no
  * second overrun for what it puts off meanwhile.
  */
-static int kmod_collect(struct spl *s)
+static int kmod_receive(struct spl *s)
 {
 	struct kmod *k = s->priv;
 	struct spl_genl_walk walk = { .unsolicited = true, .type = k->ev.family, .cb = event_cb, .data = s };
@@ -275,6 +277,19 @@ static int kmod_collect(struct spl *s)
 	if (spl_genl_walk(k->buf, len, &walk))
 		return malformed(s);
 	return 1;
+}
+
+static int kmod_collect(struct spl *s, int timeout_ms)
+{
+	struct pollfd pfd = { .fd = s->engine_fd, .events = POLLIN };
+	int r = kmod_receive(s);
+
+	if (r || !timeout_ms)
+		return r;
+	r = poll(&pfd, 1, timeout_ms);
+	if (r < 0 && errno != EINTR)
+		return spl_refuse(s, -errno, NULL);
+	return r > 0 ? kmod_receive(s) : 0;
 }
 
 const struct spl_engine_ops spl_engine_kmod = {

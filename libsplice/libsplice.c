@@ -59,14 +59,15 @@ static int start(struct spl *s, struct spl_request *req, const struct spl_opts *
 	op = spl_op_new(s);
 	if (!op)
 		return spl_refuse(s, -ENOMEM, NULL);
-	r = s->ops->start(s, req, token);
+	r = s->ops->start(s, req, op, token);
 	if (r) {
 		free(op);
 		return r;
 	}
 	spl_op_begin(s, op, *token);
-	if (req->kind != SPL_OP_FORWARD && !(req->opts.flags & SPL_F_KEEP))
+	if ((req->kind == SPL_OP_SPLICE || req->kind == SPL_OP_PAIR) && !(req->opts.flags & SPL_F_KEEP))
 		close_given(req);
+	spl_wait_signal(s);
 	return 0;
 }
 
@@ -97,16 +98,14 @@ int spl_splice_pair(struct spl *s, int a, int b, const struct spl_opts *opts, ui
 int spl_send(struct spl *s, int sink, const void *buf, size_t len, const struct spl_opts *opts,
 	     uint64_t *token)
 {
-	struct spl_request req = { .kind = SPL_OP_SEND, .sink = sink };
+	struct spl_request req = { .kind = SPL_OP_SEND, .sink = sink, .n = len, .buf = buf };
 	SPL_ERRNO_GUARD;
-	int r;
 
 	if (!s || !token || (!buf && len))
 		return bad_argument(s, !s ? "the context" : token ? "buf" : "token");
 	if (len > SPL_INSERT_MAX)
 		return spl_refuse(s, -EINVAL, "%zu bytes at once: %d are the most", len, SPL_INSERT_MAX);
-	r = spl_args_request(s, &req, opts);
-	return r ? r : unsupported(s, "spl_send");
+	return start(s, &req, opts, token);
 }
 
 /* A live operation of this context, or why not. An event that waits to be read is an end. */
@@ -129,7 +128,11 @@ int spl_cancel(struct spl *s, uint64_t token)
 	SPL_ERRNO_GUARD;
 	int r = check_live(s, token);
 
-	return r ? r : s->ops->cancel(s, token);
+	if (!r)
+		r = s->ops->cancel(s, token);
+	if (s)
+		spl_wait_signal(s);
+	return r;
 }
 
 int spl_revoke(struct spl *s, uint64_t token, int error)
@@ -144,7 +147,9 @@ int spl_revoke(struct spl *s, uint64_t token, int error)
 		return r;
 	if (!error)
 		error = ECONNRESET;
-	return s->ops->revoke(s, token, error < 0 ? -error : error);
+	r = s->ops->revoke(s, token, error < 0 ? -error : error);
+	spl_wait_signal(s);
+	return r;
 }
 
 int spl_reclaim(struct spl *s, uint64_t token, int fds[2])
@@ -155,7 +160,11 @@ int spl_reclaim(struct spl *s, uint64_t token, int fds[2])
 	if (s && !fds)
 		return bad_argument(s, "fds");
 	r = check_live(s, token);
-	return r ? r : s->ops->reclaim(s, token, fds);
+	if (!r)
+		r = s->ops->reclaim(s, token, fds);
+	if (s)
+		spl_wait_signal(s);
+	return r;
 }
 
 int spl_stat(struct spl *s, uint64_t token, struct spl_stat *out)
@@ -173,17 +182,11 @@ int spl_stat(struct spl *s, uint64_t token, struct spl_stat *out)
 	return r;
 }
 
-/*
- * No engine built into this version takes bytes off a source before the sink has accepted
- * them. Asked as long as the event is not read, or while it is the one read last.
- */
 int spl_residue(struct spl *s, uint64_t token, void *buf, size_t len)
 {
 	if (!s || (!buf && len))
 		return bad_argument(s, s ? "buf" : "the context");
-	if (!spl_op_find(s, token) && (!token || token != s->last_read))
-		return spl_refuse(s, -ENOENT, "no such operation in this context");
-	return 0;
+	return spl_op_residue(s, token, buf, len);
 }
 
 int spl_adopt(struct spl *s, uint64_t token)
@@ -194,9 +197,13 @@ int spl_adopt(struct spl *s, uint64_t token)
 
 int spl_writeable(struct spl *s, int sink)
 {
+	SPL_ERRNO_GUARD;
+
 	if (!s)
 		return bad_argument(s, "the context");
-	return sink < 0 ? spl_refuse(s, -EBADF, "a descriptor is negative") : unsupported(s, "spl_writeable");
+	if (sink < 0)
+		return spl_refuse(s, -EBADF, "a descriptor is negative");
+	return s->ops->writeable ? s->ops->writeable(s, sink) : unsupported(s, "spl_writeable");
 }
 
 int spl_next(struct spl *s, struct spl_event *ev, int timeout_ms)

@@ -8,7 +8,7 @@
 #include "engine.h"
 
 /* What is built, in the order in which SPL_ENGINE_AUTO tries. */
-static const struct spl_engine_ops *const engines[] = { &spl_engine_kmod };
+static const struct spl_engine_ops *const engines[] = { &spl_engine_kmod, &spl_engine_user };
 
 #define ENGINES (sizeof(engines) / sizeof(engines[0]))
 
@@ -43,16 +43,18 @@ static int engine_from_env(enum spl_engine *engine)
 
 static int open_engine(struct spl **out, const struct spl_engine_ops *ops, uint32_t require)
 {
+	uint32_t lacking = require & ~(ops->caps | ops->optional);
 	struct spl *s;
 	int r;
 
-	if (require & ~ops->caps)
+	if (lacking)
 		return spl_refuse(NULL, -EOPNOTSUPP, "the engine %s lacks required capabilities: %#x",
-				  spl_engine_name(ops->engine), require & ~ops->caps);
+				  spl_engine_name(ops->engine), lacking);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return spl_refuse(NULL, -ENOMEM, NULL);
 	s->ops = ops;
+	s->caps = ops->caps | (ops->optional & require);
 	s->engine_fd = s->poll_fd = s->wake_fd = -1;
 	r = ops->open(s);
 	if (r) {
@@ -133,5 +135,5 @@ enum spl_engine spl_engine(const struct spl *s)
 
 uint32_t spl_caps(const struct spl *s)
 {
-	return s ? s->ops->caps : 0;
+	return s ? s->caps : 0;
 }

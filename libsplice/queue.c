@@ -5,7 +5,9 @@
  * ours, finds nothing and is dropped: exactly once.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine.h"
 
@@ -102,8 +104,44 @@ void spl_op_read(struct spl *s, struct spl_op *op, struct spl_event *ev)
 	*(op->prev ? &op->prev->next : &s->queue.first) = op->next;
 	*(op->next ? &op->next->prev : &s->queue.last) = op->prev;
 	s->last_read = op->token;
+	free(s->last_residue);
+	s->last_residue = op->residue;
 	*ev = op->ev;
 	free(op);
+}
+
+/*
+ * What was taken from the source and not accepted by the sink, each byte handed out once. Asked
+ * as long as the event is not read, or while it is the one read last.
+ */
+int spl_op_residue(struct spl *s, uint64_t token, void *buf, size_t len)
+{
+	const struct spl_op *op = spl_op_find(s, token);
+	struct spl_bytes *b = op ? op->residue : s->last_residue;
+
+	if (!op && (!token || token != s->last_read))
+		return spl_refuse(s, -ENOENT, "no such operation in this context");
+	if (!b)
+		return 0;
+	if (len > b->len - b->off)
+		len = b->len - b->off;
+	if (len > INT_MAX)
+		len = INT_MAX;
+	if (len)
+		memcpy(buf, b->data + b->off, len);
+	b->off += len;
+	return (int)len;
+}
+
+/* Every operation whose event was not read. fn adds and removes none. */
+void spl_queue_each(struct spl *s, void (*fn)(struct spl_op *op, void *data), void *data)
+{
+	struct spl_op *op;
+	size_t i;
+
+	for (i = 0; i < s->queue.buckets; i++)
+		for (op = s->queue.bucket[i]; op; op = op->chain)
+			fn(op, data);
 }
 
 void spl_queue_free(struct spl *s)
@@ -114,8 +152,10 @@ void spl_queue_free(struct spl *s)
 	for (i = 0; i < s->queue.buckets; i++) {
 		for (op = s->queue.bucket[i]; op; op = chain) {
 			chain = op->chain;
+			free(op->residue);
 			free(op);
 		}
 	}
+	free(s->last_residue);
 	free(s->queue.bucket);
 }

@@ -2,7 +2,6 @@
 /* Waiting: the one descriptor of a context, and time-outs that outlast signals. */
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -22,13 +21,13 @@ int spl_wait_open(struct spl *s)
 {
 	int r;
 
-	s->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	s->poll_fd = s->ops->epolls ? s->engine_fd : epoll_create1(EPOLL_CLOEXEC);
 	if (s->poll_fd < 0)
 		return -errno;
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->wake_fd < 0)
 		return -errno;
-	r = watch(s, s->engine_fd);
+	r = s->ops->epolls ? 0 : watch(s, s->engine_fd);
 	return r ? r : watch(s, s->wake_fd);
 }
 
@@ -36,7 +35,7 @@ void spl_wait_close(struct spl *s)
 {
 	if (s->wake_fd >= 0)
 		close(s->wake_fd);
-	if (s->poll_fd >= 0)
+	if (s->poll_fd >= 0 && s->poll_fd != s->engine_fd)
 		close(s->poll_fd);
 }
 
@@ -51,6 +50,13 @@ void spl_wait_signal(struct spl *s)
 		s->awake = want;
 }
 
+/* Before an engine waits on the descriptor itself: it is not woken by events that wait to be read. */
+void spl_wait_quiet(struct spl *s)
+{
+	if (s->awake && !eventfd_read(s->wake_fd, &(eventfd_t){ 0 }))
+		s->awake = false;
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec ts;
@@ -59,22 +65,17 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* 1: the engine has something or a signal came, look again; 0: the time is over. */
-static int sleep_until(struct spl *s, int timeout_ms, int64_t deadline)
+/* How long to wait at most: 0 when the time is over, -1 for ever. */
+static int left_of(int timeout_ms, int64_t deadline)
 {
-	struct pollfd pfd = { .fd = s->engine_fd, .events = POLLIN };
-	int64_t left = -1;
-	int r;
+	int64_t left;
 
-	if (timeout_ms >= 0) {
-		left = timeout_ms ? deadline - now_ms() : 0;
-		if (left <= 0)
-			return 0;
-	}
-	r = poll(&pfd, 1, left > INT_MAX ? INT_MAX : (int)left);
-	if (r < 0 && errno != EINTR)
-		return -errno;
-	return 1;
+	if (timeout_ms <= 0)
+		return timeout_ms < 0 ? -1 : 0;
+	left = deadline - now_ms();
+	if (left <= 0)
+		return 0;
+	return left > INT_MAX ? INT_MAX : (int)left;
 }
 
 /* The event of wanted, or with NULL the oldest one: 1 and *ev, 0 when none came in time. */
@@ -83,7 +84,7 @@ int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, i
 	/* One more: the clock's millisecond may be nearly over, and a wait is never shorter than asked. */
 	int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms + 1 : 0;
 	struct spl_op *op;
-	int r;
+	int left, r;
 
 	for (;;) {
 		op = wanted ? wanted : s->queue.first;
@@ -91,13 +92,11 @@ int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, i
 			spl_op_read(s, op, ev);
 			return 1;
 		}
-		r = s->ops->collect(s);
+		left = left_of(timeout_ms, deadline);
+		r = s->ops->collect(s, left);
 		if (r < 0)
 			return r;
-		if (r)
-			continue;
-		r = sleep_until(s, timeout_ms, deadline);
-		if (r <= 0)
-			return r;
+		if (!r && !left)
+			return 0;
 	}
 }

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/*
+ * The user engine: the library itself moves the bytes, inside the calls of the program's one
+ * thread. What a call can move at once it moves; the rest is woken by an epoll set, in which the files of
+ * all operations are and which spl_fd() shows. A round is what happens between two looks at it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "user.h"
+
+#define EVENTS 64		/* of one round */
+
+/* ---- rounds */
+
+static void round_begin(struct user *u)
+{
+	u->now = user_timer_now();
+}
+
+/* No event of the round is in hand any more. */
+static void round_end(struct user *u)
+{
+	struct user_sock *sock;
+
+	user_io_unhush(u);
+	user_timer_arm(u);
+	while ((sock = u->dead)) {
+		u->dead = sock->chain;
+		free(sock);
+	}
+	u->spl->behind = !TAILQ_EMPTY(&u->run) || !TAILQ_EMPTY(&u->done);
+}
+
+static void heed_sock(struct user *u, struct user_sock *sock, uint32_t events)
+{
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		sock->ready |= USER_READABLE;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+		sock->ready |= USER_WRITABLE;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))
+		sock->ready |= USER_HUP;
+	if (events & EPOLLERR)
+		sock->ready |= USER_ERROR;
+	if (sock->connecting && sock->tx && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
+		user_op_connected(u, sock->tx->op);
+	/* first what the failed socket still had to say, then its failure */
+	if (sock->rx && (sock->ready & USER_READABLE))
+		user_flow_queue(u, sock->rx);
+	if (sock->tx && ((sock->ready & USER_ERROR) || sock->tx->stalled != SPL_WANTS_READ))
+		user_flow_queue(u, sock->tx);
+}
+
+static void heed(struct user *u, const struct epoll_event *ev)
+{
+	struct user_sock *sock = ev->data.ptr;
+
+	/* the descriptor that says that events wait; the timer; a file that was let go in this round */
+	if (!ev->data.ptr)
+		return;
+	if (ev->data.ptr == &u->timerfd)
+		u->alarm = 0;
+	else if (sock->halves)
+		heed_sock(u, sock, ev->events);
+}
+
+/* Every flow that is queued now gets one turn, as far as it is still there. */
+static void run(struct user *u)
+{
+	size_t turns = u->runs;
+	struct user_flow *flow;
+
+	while (turns-- && (flow = TAILQ_FIRST(&u->run))) {
+		user_flow_unqueue(u, flow);
+		if (user_flow_run(u, flow) == USER_MORE)
+			user_flow_queue(u, flow);
+	}
+}
+
+/* Hands the events of what has ended over to the library. */
+static int deliver(struct user *u)
+{
+	struct user_op *op;
+	int n = 0;
+
+	while ((op = TAILQ_FIRST(&u->done))) {
+		TAILQ_REMOVE(&u->done, op, done);
+		op->public->priv = NULL;
+		spl_op_end(u->spl, &op->ev);
+		user_op_free(u, op);
+		n = 1;
+	}
+	u->spl->behind = !TAILQ_EMPTY(&u->run);
+	return n;
+}
+
+static int user_collect(struct spl *s, int timeout_ms)
+{
+	struct epoll_event ev[EVENTS];
+	struct user *u = s->priv;
+	int i, n;
+
+	if (deliver(u))
+		return 1;
+	if (!TAILQ_EMPTY(&u->run))
+		timeout_ms = 0;
+	if (timeout_ms)
+		spl_wait_quiet(s);
+	n = epoll_wait(u->epoll, ev, EVENTS, timeout_ms);
+	if (n < 0 && errno != EINTR)
+		return spl_refuse(s, -errno, NULL);
+	round_begin(u);
+	for (i = 0; i < n; i++)
+		heed(u, &ev[i]);
+	run(u);
+	user_timer_run(u);
+	round_end(u);
+	return deliver(u);
+}
+
+/* ---- the calls */
+
+static struct user_op *find(struct spl *s, uint64_t token)
+{
+	struct user_op *op = spl_op_find(s, token)->priv;
+
+	if (op && op->phase != USER_ENDED)
+		return op;
+	spl_refuse(s, -ENOENT, "the operation has ended");
+	return NULL;
+}
+
+static int user_open(struct spl *s)
+{
+	struct user *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return spl_refuse(s, -ENOMEM, NULL);
+	u->spl = s;
+	u->timerfd = -1;
+	TAILQ_INIT(&u->run);
+	TAILQ_INIT(&u->done);
+	SLIST_INIT(&u->pipes);
+	s->priv = u;
+	u->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (u->epoll < 0) {
+		int error = errno;
+
+		free(u);
+		return spl_refuse(s, -error, NULL);
+	}
+	s->engine_fd = u->epoll;
+	return 0;
+}
+
+/* Forwards are cancelled; what is spliced cannot go on, and its peers learn that it did not come to its end. */
+static void end_at_close(struct spl_op *public, void *user)
+{
+	struct user_op *op = public->priv;
+
+	if (!op || op->phase == USER_ENDED)
+		return;
+	if (op->owns)
+		user_op_end(user, op, SPL_REVOKED, ECONNRESET);
+	else
+		user_op_end(user, op, SPL_CANCELED, 0);
+}
+
+static void user_close(struct spl *s)
+{
+	struct user *u = s->priv;
+
+	round_begin(u);
+	spl_queue_each(s, end_at_close, u);
+	round_end(u);
+	deliver(u);
+	user_pipe_free_all(u);
+	if (u->timerfd >= 0)
+		close(u->timerfd);
+	close(u->epoll);
+	free(u->timers);
+	free(u);
+	s->priv = NULL;
+}
+
+/* All of a send is taken, or nothing: is there room at all? */
+static int check_room(struct spl *s, const struct user_op *op)
+{
+	const struct user_sock *dst = op->flow[0].dst;
+
+	if (op->kind != SPL_OP_SEND || dst->connecting || user_sock_poll(dst, POLLOUT))
+		return 0;
+	return spl_refuse(s, -EAGAIN, "the sink has no room");
+}
+
+static int begin(struct user *u, struct user_op *op, const struct spl_request *req)
+{
+	int r = user_op_attach(u, op, req);
+
+	if (r)
+		return r;
+	r = check_room(u->spl, op);
+	if (!r)
+		r = user_op_begin(u, op);
+	if (r)
+		user_op_detach(op);
+	return r;
+}
+
+static int user_start(struct spl *s, const struct spl_request *req, struct spl_op *public, uint64_t *token)
+{
+	struct user *u = s->priv;
+	struct user_op *op;
+	int r;
+
+	round_begin(u);
+	op = user_op_new(u, req);
+	if (!op)
+		return spl_refuse(s, -ENOMEM, NULL);
+	op->public = public;
+	public->priv = op;
+	public->token = u->last_token + 1;
+	r = begin(u, op, req);
+	if (r) {
+		user_timer_stop(u, op);
+		user_op_free(u, op);
+	} else {
+		*token = ++u->last_token;
+	}
+	round_end(u);
+	return r;
+}
+
+static int user_cancel(struct spl *s, uint64_t token)
+{
+	struct user_op *op = find(s, token);
+	struct user *u = s->priv;
+
+	if (!op)
+		return -ENOENT;
+	round_begin(u);
+	user_op_end(u, op, SPL_CANCELED, 0);
+	round_end(u);
+	return 0;
+}
+
+static int user_revoke(struct spl *s, uint64_t token, int error)
+{
+	struct user_op *op = find(s, token);
+	struct user *u = s->priv;
+
+	if (!op)
+		return -ENOENT;
+	round_begin(u);
+	user_op_end(u, op, SPL_REVOKED, error);
+	round_end(u);
+	return 0;
+}
+
+/*
+ * A pair that holds bytes for a full sink cannot be dissolved: there is one residue and there
+ * are two directions. It holds no more after those, so that the next attempt succeeds.
+ */
+static int settle(struct spl *s, struct user_op *op)
+{
+	unsigned int i;
+
+	for (i = 0; i < op->flows && op->phase != USER_ENDED; i++)
+		if (user_flow_holds(&op->flow[i]))
+			user_flow_queue(s->priv, &op->flow[i]);
+	run(s->priv);
+	if (op->phase == USER_ENDED)
+		return spl_refuse(s, -ENOENT, "the operation has ended");
+	for (i = 0; i < op->flows; i++) {
+		op->flow[i].bulk = false;
+		if (op->flows == 2 && user_flow_holds(&op->flow[i])) {
+			op->peek = true;
+			op->pipes = false;
+			return spl_refuse(s, -EAGAIN, "bytes are on their way to a sink that is full: try again");
+		}
+	}
+	return 0;
+}
+
+static int reclaim(struct spl *s, struct user_op *op, int fds[2])
+{
+	int r = settle(s, op);
+
+	if (r)
+		return r;
+	fds[0] = user_sock_dup(op->flow[0].src);
+	if (fds[0] < 0)
+		return spl_refuse(s, fds[0], NULL);
+	fds[1] = user_sock_dup(op->flow[0].dst);
+	if (fds[1] < 0) {
+		close(fds[0]);
+		return spl_refuse(s, fds[1], NULL);
+	}
+	op->handed_back = true;
+	user_op_end(s->priv, op, SPL_CANCELED, 0);
+	return 0;
+}
+
+static int user_reclaim(struct spl *s, uint64_t token, int fds[2])
+{
+	struct user_op *op = find(s, token);
+	struct user *u = s->priv;
+	int r;
+
+	if (!op)
+		return -ENOENT;
+	if (!op->owns)
+		return spl_refuse(s, -EINVAL, "only a splice is reclaimed: the descriptors of a forward are the caller's");
+	round_begin(u);
+	r = reclaim(s, op, fds);
+	round_end(u);
+	return r;
+}
+
+static enum spl_wants wants(const struct user_op *op, const struct user_flow *flow)
+{
+	if (op->phase == USER_CONNECTING || op->phase == USER_DRAINING)
+		return SPL_WANTS_WRITE;
+	return flow->stalled;
+}
+
+static int user_stat(struct spl *s, uint64_t token, struct spl_stat *out)
+{
+	const struct user_op *op = find(s, token);
+	uint64_t now = user_timer_now();
+
+	if (!op)
+		return -ENOENT;
+	*out = (struct spl_stat) {
+		.bytes = op->flow[0].bytes,
+		.age_ms = now - op->began,
+		.idle_ms = now - op->moved,
+		.wants = wants(op, &op->flow[0]),
+	};
+	if (op->flows == 2) {
+		out->bytes_back = op->flow[1].bytes;
+		out->wants_back = wants(op, &op->flow[1]);
+	}
+	return 0;
+}
+
+static int user_writeable(struct spl *s, int sink)
+{
+	struct user *u = s->priv;
+	struct user_sock *sock;
+	int r;
+
+	round_begin(u);
+	r = user_op_take_end(u, sink, USER_TX, false, &sock);
+	if (!r) {
+		r = !!user_sock_poll(sock, POLLOUT);
+		user_sock_put(sock, USER_TX);
+	}
+	round_end(u);
+	return r;
+}
+
+const struct spl_engine_ops spl_engine_user = {
+	.engine = SPL_ENGINE_USER,
+	.caps = SPL_CAP_EXACT,
+	.optional = SPL_CAP_LOSSLESS,
+	.flags = SPL_F_SHUTDOWN | SPL_F_DRAIN | SPL_F_CONNECTING | SPL_F_KEEP,
+	.features = SPL_FEATURE_PREFIX | SPL_FEATURE_SUFFIX | SPL_FEATURE_DELIM | SPL_FEATURE_SEND,
+	.epolls = true,
+	.open = user_open,
+	.close = user_close,
+	.start = user_start,
+	.cancel = user_cancel,
+	.revoke = user_revoke,
+	.reclaim = user_reclaim,
+	.stat = user_stat,
+	.writeable = user_writeable,
+	.collect = user_collect,
+};

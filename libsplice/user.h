@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
+/*
+ * Private to the user engine: its objects, and an index of the functions shared between its
+ * files, under the name of the file that holds them.
+ *
+ * An operation has one flow, or two if it is a pair; a flow reads one user_sock and writes another;
+ * a user_sock is one file, watched once, whichever of its halves are in use. All belong to one context
+ * and its thread, but for the table of busy ends, which is the process's (user_busy.c).
+ */
+#ifndef SPL_USER_H
+#define SPL_USER_H
+
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "engine.h"
+
+#define USER_BUFFER	65536	/* bytes of one recv */
+
+enum user_half { USER_RX = 1 << 0, USER_TX = 1 << 1 };
+
+enum user_kind {
+	USER_TCP,
+	USER_STREAM,		/* another kind of stream socket */
+	USER_PIPE,
+};
+
+/* What epoll, edge-triggered, has said of a file and no call has refuted yet. */
+enum user_ready {
+	USER_READABLE	= 1 << 0,
+	USER_WRITABLE	= 1 << 1,
+	USER_HUP	= 1 << 2,	/* the end is near: only EAGAIN or 0 proves the source empty */
+	USER_ERROR	= 1 << 3,
+};
+
+struct user_flow;
+
+/* A file of which at least one half is an end. */
+struct user_sock {
+	struct user_sock *chain;	/* in the table of busy ends, by inode; later in user->dead */
+	struct user *user;
+	dev_t dev;
+	ino_t ino;
+	int fd;				/* the caller's, until user_sock_hold() makes it ours */
+	uint8_t kind, ready, halves;
+	bool held : 1;			/* fd is our duplicate, in the epoll set */
+	bool connecting : 1;
+	bool nonblock : 1;		/* O_NONBLOCK is known to be set */
+	bool made_nonblock : 1;		/* by us: to be undone */
+	bool made_nodelay : 1;		/* TCP_NODELAY was off: to be undone */
+	bool gone : 1;			/* reset or handed back: nothing is to be undone */
+	struct user_flow *rx, *tx;
+};
+
+struct user_pipe {
+	SLIST_ENTRY(user_pipe) free;
+	int fd[2];
+	size_t size, len;		/* bytes it may hold, and holds */
+};
+
+/* Why the pump stopped. */
+enum user_verdict {
+	USER_MORE,			/* its share is used up */
+	USER_WANTS_READ,
+	USER_WANTS_WRITE,
+	USER_OVER,			/* the flow has come to an end, or its operation has */
+};
+
+/* One direction. */
+struct user_flow {
+	struct user_op *op;
+	struct user_sock *src, *dst;	/* src is NULL for a send */
+	TAILQ_ENTRY(user_flow) run;
+	struct spl_bytes *out;		/* to be sent before anything else is read */
+	struct user_pipe *pipe;		/* with bytes that the sink did not take yet; else NULL */
+	uint64_t bytes, left;
+	uint8_t stalled;		/* enum spl_wants, for spl_stat() */
+	uint8_t streak;			/* full reads in a row; in bulk, small ones */
+	uint8_t matched;		/* bytes of the delimiter that the last accepted bytes end with */
+	bool counted : 1;		/* out came from the source */
+	bool queued : 1;		/* to be run */
+	bool bulk : 1;			/* through a pipe */
+	bool shut : 1;			/* we have shut the sink down */
+	bool over : 1;			/* end of stream, all delivered and passed on */
+	bool eof : 1;			/* the source is at its end */
+	bool delimited : 1;		/* the delimiter has passed */
+};
+
+enum user_phase { USER_CONNECTING, USER_RUNNING, USER_SUFFIX, USER_DRAINING, USER_ENDED };
+
+struct user_op {
+	struct spl_op *public;
+	TAILQ_ENTRY(user_op) done;	/* ended: its event waits for user_collect() */
+	struct user_timer {
+		uint64_t due;		/* CLOCK_MONOTONIC, ms */
+		uint32_t place;		/* in user->timers, from 1; 0: not there */
+	} timer;
+	uint64_t began, moved;		/* ms; moved: when a byte last did */
+	uint64_t user_data;
+	struct spl_bytes *suffix;
+	uint32_t idle_ms, flags;
+	uint8_t kind, phase, flows;
+	uint8_t cause;			/* once it is known: SUFFIX, DRAINING */
+	uint8_t delim_len;
+	uint8_t drain_ms;		/* how long until the next look, while draining */
+	bool owns : 1;			/* a splice */
+	bool handed_back : 1;		/* reclaimed: the sockets live on */
+	bool timed : 1;			/* a timer is reserved */
+	bool peek : 1;			/* bytes that are copied stay on the source until the sink has them */
+	bool pipes : 1;			/* and pipes may be used */
+	unsigned char delim[SPL_DELIM_MAX];
+	struct spl_event ev;
+	struct user_flow flow[];
+};
+
+TAILQ_HEAD(user_flows, user_flow);
+TAILQ_HEAD(user_ops, user_op);
+SLIST_HEAD(user_pipes, user_pipe);
+
+struct user {
+	struct spl *spl;
+	int epoll;
+	int timerfd;			/* -1 as long as nothing was ever timed */
+	uint64_t alarm;			/* what timerfd is set to, ms; 0: not set */
+	uint64_t now;			/* ms, as of the beginning of this round */
+	uint64_t last_token;
+	struct user_flows run;
+	size_t runs;			/* flows in it */
+	struct user_ops done;
+	struct user_sock *dead;		/* freed when no event of this round can name them */
+	struct user_pipes pipes;
+	unsigned int pipes_free;
+	struct user_op **timers;	/* heap, the earliest at 1 */
+	uint32_t timers_len, timers_room, timers_reserved;
+	struct {
+		bool on;		/* SIGPIPE is blocked by us, until the end of the round */
+		bool raised;		/* and we have raised it */
+		bool before;		/* it was blocked by the program already */
+		bool pending;		/* and pending */
+	} hush;
+	struct user_pipe *scratch;	/* for looking into a pipe without taking from it */
+	unsigned char buf[USER_BUFFER];
+};
+
+/* user_busy.c */
+int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock **out);
+bool user_busy_same(const struct user_sock *sock, int fd);
+void user_busy_release(struct user_sock *sock, unsigned int halves);
+
+/* user_sock.c */
+int user_sock_admit(struct user_sock *sock, unsigned int half, bool connecting);
+int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock *sink);
+short user_sock_poll(const struct user_sock *sock, short events);
+bool user_sock_source_over(const struct user_sock *sock);
+bool user_sock_sink_over(const struct user_sock *sock);
+int user_sock_hold(struct user_sock *sock);
+void user_sock_nodelay(struct user_sock *sock);
+bool user_sock_nonblock(struct user_sock *sock, bool make);
+int user_sock_error(const struct user_sock *sock);
+uint32_t user_sock_unacked(const struct user_sock *sock, bool shut);
+int user_sock_shutdown(struct user_sock *sock);
+void user_sock_reset(struct user_sock *sock);
+int user_sock_dup(const struct user_sock *sock);
+void user_sock_put(struct user_sock *sock, unsigned int halves);
+
+/* user_io.c */
+ssize_t user_io_read(struct user_sock *sock, void *buf, size_t len);
+ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
+int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
+ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len);
+ssize_t user_io_splice(struct user *u, int from, int to, size_t len);
+void user_io_hush(struct user *u);
+void user_io_unhush(struct user *u);
+
+/* user_pipe.c */
+struct user_pipe *user_pipe_get(struct user *u);
+void user_pipe_put(struct user *u, struct user_pipe *p);
+void user_pipe_free_all(struct user *u);
+
+/* user_delim.c */
+size_t user_delim_find(const struct user_op *op, unsigned int *matched, const unsigned char *p, size_t len,
+		       bool *found);
+
+/* user_flow.c */
+struct spl_bytes *user_bytes_new(size_t len);
+void user_flow_queue(struct user *u, struct user_flow *flow);
+void user_flow_unqueue(struct user *u, struct user_flow *flow);
+enum user_verdict user_flow_run(struct user *u, struct user_flow *flow);
+bool user_flow_holds(const struct user_flow *flow);
+struct spl_bytes *user_flow_release(struct user *u, struct user_flow *flow);
+
+/* user_op.c */
+struct user_op *user_op_new(struct user *u, const struct spl_request *req);
+void user_op_free(struct user *u, struct user_op *op);
+int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_connect, struct user_sock **out);
+int user_op_attach(struct user *u, struct user_op *op, const struct spl_request *req);
+int user_op_begin(struct user *u, struct user_op *op);
+void user_op_detach(struct user_op *op);
+void user_op_connected(struct user *u, struct user_op *op);
+void user_op_eof(struct user *u, struct user_flow *flow);
+void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause);
+void user_op_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);
+void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
+void user_op_suffixed(struct user *u, struct user_op *op);
+void user_op_timed(struct user *u, struct user_op *op);
+
+/* user_timer.c */
+uint64_t user_timer_now(void);
+int user_timer_reserve(struct user *u);
+void user_timer_unreserve(struct user *u);
+void user_timer_set(struct user *u, struct user_op *op, uint64_t due);
+void user_timer_stop(struct user *u, struct user_op *op);
+void user_timer_run(struct user *u);
+void user_timer_arm(struct user *u);
+
+#endif /* SPL_USER_H */

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/*
+ * The pump of one direction. Three ways to move bytes:
+ *
+ *   copy   recv, send. What a full sink does not take is kept in flow->out until it does.
+ *   peek   recv(MSG_PEEK), send, and then the source gives up what the sink took: nothing is
+ *          ever held, for one more system call.
+ *   bulk   splice(2) through a pipe from the pool, when the source keeps filling the buffer: below
+ *          some KB two splices cost more than a copy, above they cost less.
+ *
+ * Files are watched edge-triggered: USER_READABLE and USER_WRITABLE stay until a call has shown otherwise.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "user.h"
+
+#define SHARE		(1024 * 1024)	/* bytes of one flow before the others get their turn */
+#define BULK_AFTER	2		/* full buffers in a row */
+#define BULK_LEAST	(4 * USER_BUFFER)	/* a forward of less is copied */
+#define BULK_SMALL	8192		/* a splice of less would better have been a copy */
+#define BULK_PATIENCE	4		/* such splices in a row */
+
+struct spl_bytes *user_bytes_new(size_t len)
+{
+	struct spl_bytes *b = malloc(sizeof(*b) + len);
+
+	if (b) {
+		b->off = 0;
+		b->len = len;
+	}
+	return b;
+}
+
+/* The sink has accepted bytes that came from the source. */
+static void moved(struct user *u, struct user_flow *flow, size_t n)
+{
+	flow->bytes += n;
+	flow->op->moved = u->now;
+}
+
+static enum user_verdict source_empty(struct user_flow *flow)
+{
+	flow->src->ready &= (uint8_t)~USER_READABLE;
+	return USER_WANTS_READ;
+}
+
+static enum user_verdict sink_full(struct user_flow *flow)
+{
+	flow->dst->ready &= (uint8_t)~USER_WRITABLE;
+	return USER_WANTS_WRITE;
+}
+
+/* A read did not bring bytes. */
+static enum user_verdict read_failed(struct user *u, struct user_flow *flow, ssize_t n)
+{
+	if (n == -EAGAIN)
+		return source_empty(flow);
+	if (!n) {
+		flow->eof = true;
+		return USER_MORE;
+	}
+	user_op_fail(u, flow->op, flow->src, (int)-n);
+	return USER_OVER;
+}
+
+/* A write failed. The socket's own word is better than EPIPE. */
+static enum user_verdict write_failed(struct user *u, struct user_flow *flow, ssize_t n)
+{
+	int error = 0;
+
+	if (n == -EAGAIN)
+		return sink_full(flow);
+	if (n == -EPIPE)
+		error = user_sock_error(flow->dst);
+	user_op_fail(u, flow->op, flow->dst, error ? error : (int)-n);
+	return USER_OVER;
+}
+
+/* After a read of less than was asked for: TCP had no more, unless the end is near or an urgent byte is in the way. */
+static bool proves_empty(const struct user_sock *src)
+{
+	return src->kind == USER_TCP && !(src->ready & USER_HUP);
+}
+
+/* ---- what goes first: prefix, suffix, what a full sink left over, the bytes of a send */
+
+static enum user_verdict push_out(struct user *u, struct user_flow *flow, size_t *share)
+{
+	struct spl_bytes *out = flow->out;
+	ssize_t n = user_io_write(flow->dst, out->data + out->off, out->len - out->off);
+
+	if (n < 0)
+		return write_failed(u, flow, n);
+	out->off += (size_t)n;
+	if (flow->counted)
+		moved(u, flow, (size_t)n);
+	else
+		flow->op->moved = u->now;
+	*share -= (size_t)n < *share ? (size_t)n : *share;
+	if (out->off < out->len)
+		return flow->dst->kind == USER_TCP ? sink_full(flow) : USER_MORE;
+	flow->out = NULL;
+	flow->counted = false;
+	free(out);
+	return USER_MORE;
+}
+
+/* ---- bulk */
+
+/* May both files be spliced without blocking? Borrowed sockets are left as they are: their other halves are the caller's. */
+static bool can_bulk(const struct user_flow *flow)
+{
+	const struct user_op *op = flow->op;
+
+	return op->pipes && (op->kind != SPL_OP_FORWARD || flow->left >= BULK_LEAST) &&
+	       user_sock_nonblock(flow->src, op->owns) && user_sock_nonblock(flow->dst, op->owns);
+}
+
+/* Counts the reads that came full. */
+static void heed_size(struct user_flow *flow, bool full)
+{
+	flow->streak = full ? flow->streak + 1 : 0;
+	if (flow->streak < BULK_AFTER)
+		return;
+	flow->streak = 0;
+	flow->bulk = can_bulk(flow);
+	flow->op->pipes = flow->bulk;
+}
+
+static void end_bulk(struct user_flow *flow)
+{
+	flow->bulk = false;
+	flow->streak = 0;
+}
+
+static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size_t *share)
+{
+	struct user_pipe *p = flow->pipe;
+	ssize_t n = user_io_splice(u, p->fd[0], flow->dst->fd, p->len);
+
+	if (n <= 0)
+		return write_failed(u, flow, n ? n : -EPIPE);
+	p->len -= (size_t)n;
+	moved(u, flow, (size_t)n);
+	*share -= (size_t)n < *share ? (size_t)n : *share;
+	if (p->len)
+		return flow->dst->kind == USER_TCP ? sink_full(flow) : USER_MORE;
+	user_pipe_put(u, p);
+	flow->pipe = NULL;
+	return USER_MORE;
+}
+
+static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow)
+{
+	struct user_pipe *p = user_pipe_get(u);
+	ssize_t n;
+
+	if (!p) {
+		end_bulk(flow);
+		return USER_MORE;
+	}
+	n = user_io_splice(u, flow->src->fd, p->fd[1], flow->left < p->size ? (size_t)flow->left : p->size);
+	if (n <= 0) {
+		user_pipe_put(u, p);
+		if (n != -EINVAL)
+			return read_failed(u, flow, n);
+		/* not every file can be spliced */
+		flow->op->pipes = false;
+		end_bulk(flow);
+		return USER_MORE;
+	}
+	p->len = (size_t)n;
+	flow->pipe = p;
+	if (flow->left != SPL_ALL)
+		flow->left -= (size_t)n;
+	flow->streak = n < BULK_SMALL ? flow->streak + 1 : 0;
+	if (flow->streak >= BULK_PATIENCE)
+		end_bulk(flow);
+	return USER_MORE;
+}
+
+/* ---- copy */
+
+static size_t wanted(const struct user *u, const struct user_flow *flow)
+{
+	return flow->left < sizeof(u->buf) ? (size_t)flow->left : sizeof(u->buf);
+}
+
+/* The sink took n of len bytes in u->buf: the rest waits. */
+static enum user_verdict spill(struct user *u, struct user_flow *flow, size_t n, size_t len)
+{
+	flow->out = user_bytes_new(len - n);
+	if (!flow->out) {
+		user_op_fail(u, flow->op, flow->src, ENOMEM);
+		return USER_OVER;
+	}
+	memcpy(flow->out->data, u->buf + n, len - n);
+	flow->counted = true;
+	return sink_full(flow);
+}
+
+static enum user_verdict copy_step(struct user *u, struct user_flow *flow, size_t *share)
+{
+	size_t want = wanted(u, flow);
+	ssize_t got = user_io_read(flow->src, u->buf, want), n;
+
+	if (got <= 0)
+		return read_failed(u, flow, got);
+	if (flow->left != SPL_ALL)
+		flow->left -= (size_t)got;
+	n = user_io_write(flow->dst, u->buf, (size_t)got);
+	if (n < 0 && n != -EAGAIN)
+		return write_failed(u, flow, n);
+	if (n > 0)
+		moved(u, flow, (size_t)n);
+	if (n < got)
+		return spill(u, flow, n > 0 ? (size_t)n : 0, (size_t)got);
+	*share -= (size_t)n < *share ? (size_t)n : *share;
+	heed_size(flow, (size_t)got == sizeof(u->buf));
+	if ((size_t)got < want && proves_empty(flow->src))
+		return source_empty(flow);
+	return USER_MORE;
+}
+
+/* ---- peek */
+
+/* How much of what is in u->buf belongs to the flow, and whether the delimiter ends it. */
+static size_t up_to_delim(const struct user *u, const struct user_flow *flow, size_t len, bool *found)
+{
+	unsigned int matched = flow->matched;
+
+	*found = false;
+	return flow->op->delim_len ? user_delim_find(flow->op, &matched, u->buf, len, found) : len;
+}
+
+/* The sink has accepted so many of the bytes in u->buf, which the source still has. */
+static int take(struct user *u, struct user_flow *flow, size_t n)
+{
+	unsigned int matched = flow->matched;
+	bool found;
+
+	if (flow->op->delim_len) {
+		user_delim_find(flow->op, &matched, u->buf, n, &found);
+		flow->matched = (uint8_t)matched;
+		flow->delimited = found;
+	}
+	if (flow->left != SPL_ALL)
+		flow->left -= n;
+	moved(u, flow, n);
+	return user_io_consume(u, flow->src, n);
+}
+
+static enum user_verdict peek_step(struct user *u, struct user_flow *flow, size_t *share)
+{
+	size_t want = wanted(u, flow), len;
+	ssize_t got = user_io_peek(u, flow->src, want), n;
+	bool found;
+	int r;
+
+	if (got <= 0)
+		return read_failed(u, flow, got);
+	len = up_to_delim(u, flow, (size_t)got, &found);
+	n = user_io_write(flow->dst, u->buf, len);
+	if (n < 0)
+		return write_failed(u, flow, n);
+	r = take(u, flow, (size_t)n);
+	if (r) {
+		user_op_fail(u, flow->op, flow->src, -r);
+		return USER_OVER;
+	}
+	*share -= (size_t)n < *share ? (size_t)n : *share;
+	heed_size(flow, (size_t)got == sizeof(u->buf));
+	if ((size_t)n < len)
+		return flow->dst->kind == USER_TCP ? sink_full(flow) : USER_MORE;
+	if ((size_t)got < want && len == (size_t)got && proves_empty(flow->src))
+		return source_empty(flow);
+	return USER_MORE;
+}
+
+/* ---- the whole */
+
+/* Does an error of the sink that epoll told of end the operation? */
+static bool sink_failed(struct user *u, struct user_flow *flow)
+{
+	int error;
+
+	if (!(flow->dst->ready & USER_ERROR))
+		return false;
+	flow->dst->ready &= (uint8_t)~USER_ERROR;
+	error = user_sock_error(flow->dst);
+	if (error)
+		user_op_fail(u, flow->op, flow->dst, error);
+	return error;
+}
+
+/* Nothing is left to be sent. Has the flow come to its end, or the suffix been sent? */
+static bool ends(struct user *u, struct user_flow *flow)
+{
+	struct user_op *op = flow->op;
+
+	if (op->phase == USER_SUFFIX)
+		user_op_suffixed(u, op);
+	else if (!flow->src || !flow->left)
+		user_op_finish(u, op, SPL_DONE);
+	else if (flow->delimited)
+		user_op_finish(u, op, SPL_DELIM);
+	else if (flow->eof)
+		user_op_eof(u, flow);
+	else
+		return false;
+	return true;
+}
+
+/* Only one flow goes on while a suffix is sent. */
+static bool may_run(const struct user_flow *flow)
+{
+	const struct user_op *op = flow->op;
+
+	return !flow->over && (op->phase == USER_RUNNING || (op->phase == USER_SUFFIX && flow == op->flow));
+}
+
+static enum user_verdict step(struct user *u, struct user_flow *flow, size_t *share)
+{
+	bool room = flow->dst->ready & USER_WRITABLE;
+
+	if (flow->out || flow->pipe) {
+		if (!room)
+			return USER_WANTS_WRITE;
+		return flow->out ? push_out(u, flow, share) : drain_pipe(u, flow, share);
+	}
+	if (ends(u, flow))
+		return may_run(flow) ? USER_MORE : USER_OVER;
+	if (!(flow->src->ready & USER_READABLE))
+		return USER_WANTS_READ;
+	if (!room)
+		return USER_WANTS_WRITE;
+	if (flow->bulk)
+		return fill_pipe(u, flow);
+	return flow->op->peek ? peek_step(u, flow, share) : copy_step(u, flow, share);
+}
+
+void user_flow_queue(struct user *u, struct user_flow *flow)
+{
+	if (flow->queued || !may_run(flow))
+		return;
+	flow->queued = true;
+	u->runs++;
+	TAILQ_INSERT_TAIL(&u->run, flow, run);
+}
+
+void user_flow_unqueue(struct user *u, struct user_flow *flow)
+{
+	if (!flow->queued)
+		return;
+	flow->queued = false;
+	u->runs--;
+	TAILQ_REMOVE(&u->run, flow, run);
+}
+
+/* One turn. Afterwards the operation may have ended: its memory is there until its event is collected. */
+enum user_verdict user_flow_run(struct user *u, struct user_flow *flow)
+{
+	enum user_verdict v = USER_MORE;
+	size_t share = SHARE;
+
+	if (!may_run(flow) || sink_failed(u, flow))
+		return USER_OVER;
+	while (v == USER_MORE && share)
+		v = step(u, flow, &share);
+	if (v != USER_OVER)
+		flow->stalled = v == USER_WANTS_READ ? SPL_WANTS_READ :
+				v == USER_WANTS_WRITE ? SPL_WANTS_WRITE : SPL_WANTS_NOTHING;
+	return v;
+}
+
+/* Has it taken bytes from the source that the sink has not accepted? */
+bool user_flow_holds(const struct user_flow *flow)
+{
+	return flow->pipe || (flow->out && flow->counted);
+}
+
+/* Those bytes, NULL if there are none; the flow is empty afterwards. Bytes for which there is no memory are lost. */
+struct spl_bytes *user_flow_release(struct user *u, struct user_flow *flow)
+{
+	struct user_pipe *p = flow->pipe;
+	struct spl_bytes *b = flow->out;
+	ssize_t n;
+
+	flow->out = NULL;
+	flow->pipe = NULL;
+	if (!p)
+		return b;
+	b = user_bytes_new(p->len);
+	for (size_t got = 0; b && got < b->len; got += (size_t)n) {
+		n = read(p->fd[0], b->data + got, b->len - got);
+		if (n <= 0)
+			break;
+		p->len -= (size_t)n;
+	}
+	user_pipe_put(u, p);
+	return b;
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* The system calls that move bytes. None blocks, none raises a signal that the program sees; all return -errno. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "user.h"
+
+static ssize_t result(ssize_t n)
+{
+	return n < 0 ? -errno : n;
+}
+
+/* Any that is not interrupted: a signal that comes in between is the program's. */
+#define UNINTERRUPTED(call)					\
+	({							\
+		ssize_t __n;					\
+		do {						\
+			__n = result(call);			\
+		} while (__n == -EINTR);			\
+		__n;						\
+	})
+
+static void sigpipe_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGPIPE);
+}
+
+/*
+ * write() and splice() raise SIGPIPE in the thread and have no flag against it. Blocked from the first
+ * such call of a round to the round's end.
+ */
+void user_io_hush(struct user *u)
+{
+	sigset_t set, old, pending;
+
+	if (u->hush.on)
+		return;
+	sigpipe_set(&set);
+	if (pthread_sigmask(SIG_BLOCK, &set, &old))
+		return;
+	u->hush.on = true;
+	u->hush.raised = false;
+	u->hush.before = sigismember(&old, SIGPIPE) == 1;
+	u->hush.pending = u->hush.before && !sigpending(&pending) && sigismember(&pending, SIGPIPE) == 1;
+}
+
+/* A signal that we raised is taken away; one that had been there before stays. */
+void user_io_unhush(struct user *u)
+{
+	struct timespec none = { 0 };
+	sigset_t set;
+
+	if (!u->hush.on)
+		return;
+	sigpipe_set(&set);
+	if (u->hush.raised && !u->hush.pending)
+		while (sigtimedwait(&set, NULL, &none) < 0 && errno == EINTR)
+			;
+	if (!u->hush.before)
+		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	u->hush.on = false;
+}
+
+static ssize_t heed_pipe(struct user *u, ssize_t n)
+{
+	if (n == -EPIPE)
+		u->hush.raised = true;
+	return n;
+}
+
+/* 0: end of stream; -EAGAIN: nothing there. */
+ssize_t user_io_read(struct user_sock *sock, void *buf, size_t len)
+{
+	if (sock->kind == USER_PIPE)
+		return UNINTERRUPTED(read(sock->fd, buf, len));
+	return UNINTERRUPTED(recv(sock->fd, buf, len, MSG_DONTWAIT));
+}
+
+/* What is in a pipe, through another into which tee() puts the same pages. */
+static ssize_t peek_pipe(struct user *u, struct user_sock *sock, size_t len)
+{
+	ssize_t n, got = 0, r;
+
+	if (!u->scratch)
+		u->scratch = user_pipe_get(u);
+	if (!u->scratch)
+		return -EMFILE;
+	n = UNINTERRUPTED(tee(sock->fd, u->scratch->fd[1], len, SPLICE_F_NONBLOCK));
+	while (got < n) {
+		r = UNINTERRUPTED(read(u->scratch->fd[0], u->buf + got, (size_t)(n - got)));
+		if (r <= 0)
+			return r ? r : -EIO;
+		got += r;
+	}
+	return n;
+}
+
+/* Copies what comes next into u->buf and leaves it there. */
+ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len)
+{
+	if (len > sizeof(u->buf))
+		len = sizeof(u->buf);
+	if (sock->kind == USER_PIPE)
+		return peek_pipe(u, sock, len);
+	return UNINTERRUPTED(recv(sock->fd, u->buf, len, MSG_DONTWAIT | MSG_PEEK));
+}
+
+/* Takes what was peeked at. MSG_TRUNC: TCP need not copy it again. Overwrites u->buf. */
+int user_io_consume(struct user *u, struct user_sock *sock, size_t len)
+{
+	ssize_t n;
+
+	while (len) {
+		if (sock->kind == USER_PIPE)
+			n = user_io_read(sock, u->buf, len);
+		else
+			n = UNINTERRUPTED(recv(sock->fd, u->buf, len, MSG_DONTWAIT | MSG_TRUNC));
+		if (n <= 0)
+			return n == -EAGAIN || !n ? -EBUSY : (int)n;
+		len -= (size_t)n < len ? (size_t)n : len;
+	}
+	return 0;
+}
+
+ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
+{
+	if (sock->kind != USER_PIPE)
+		return UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
+	user_io_hush(sock->user);
+	return heed_pipe(sock->user, UNINTERRUPTED(write(sock->fd, buf, len)));
+}
+
+/* Between a pipe and a file that does not block. */
+ssize_t user_io_splice(struct user *u, int from, int to, size_t len)
+{
+	user_io_hush(u);
+	return heed_pipe(u, UNINTERRUPTED(splice(from, NULL, to, NULL, len, SPLICE_F_NONBLOCK | SPLICE_F_MOVE)));
+}

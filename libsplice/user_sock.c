@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* A file that is an end: which are taken, what is changed on them for the time being, how they are left. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "user.h"
+
+#define STATE(s)	(1u << (s))
+/* The readable half works, or has worked to the end. */
+#define SOURCE_STATES	(STATE(TCP_ESTABLISHED) | STATE(TCP_FIN_WAIT1) | STATE(TCP_FIN_WAIT2) | \
+			 STATE(TCP_CLOSE_WAIT) | STATE(TCP_CLOSING) | STATE(TCP_LAST_ACK))
+#define SINK_STATES	(STATE(TCP_ESTABLISHED) | STATE(TCP_CLOSE_WAIT))
+#define OPENING_STATES	(STATE(TCP_SYN_SENT) | STATE(TCP_SYN_RECV))
+
+static int refuse(struct user_sock *sock, int error, const char *why)
+{
+	return spl_refuse(sock->user->spl, error, "descriptor %d: %s", sock->fd, why);
+}
+
+static int get_int(int fd, int level, int name)
+{
+	socklen_t len = sizeof(int);
+	int value = 0;
+
+	return getsockopt(fd, level, name, &value, &len) ? -errno : value;
+}
+
+/* A connection that is over both ways is a source as long as there is something to read. */
+static bool has_leftover(const struct user_sock *sock)
+{
+	char byte;
+
+	return recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsigned int half, bool may_connect)
+{
+	unsigned int state = STATE(info->tcpi_state);
+
+	sock->kind = USER_TCP;
+	if (info->tcpi_state == TCP_LISTEN)
+		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
+	if (state & OPENING_STATES) {
+		sock->connecting = true;
+		return may_connect ? 0 : refuse(sock, -EINPROGRESS, "the socket is still connecting");
+	}
+	if ((half & USER_RX) && !(state & SOURCE_STATES) && !has_leftover(sock))
+		return refuse(sock, -ENOTCONN, "the source is not connected");
+	if ((half & USER_TX) && !(state & SINK_STATES))
+		return refuse(sock, -ENOTCONN, "the sink is not connected, or was shut down for writing");
+	return 0;
+}
+
+static int admit_stream(struct user_sock *sock)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	int type = get_int(sock->fd, SOL_SOCKET, SO_TYPE);
+
+	if (type < 0)
+		return refuse(sock, type, "not a socket that can be asked what it is");
+	if (type != SOCK_STREAM)
+		return refuse(sock, -EPROTONOSUPPORT, "not a stream socket");
+	if (get_int(sock->fd, SOL_SOCKET, SO_ACCEPTCONN) > 0)
+		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
+	if (getpeername(sock->fd, (struct sockaddr *)&peer, &len))
+		return refuse(sock, -ENOTCONN, "the socket is not connected");
+	return 0;
+}
+
+/* An end of a pipe can be one thing only; a FIFO opened for both can be either. */
+static int admit_pipe(struct user_sock *sock, unsigned int half)
+{
+	int flags = fcntl(sock->fd, F_GETFL);
+	int mode = flags & O_ACCMODE;
+
+	if (flags < 0)
+		return refuse(sock, -errno, "not open");
+	if (((half & USER_RX) && mode == O_WRONLY) || ((half & USER_TX) && mode == O_RDONLY))
+		return refuse(sock, -ENOTSOCK, "this end of a pipe cannot be used so");
+	return user_sock_nonblock(sock, true) ? 0 : refuse(sock, -errno, "cannot be made non-blocking");
+}
+
+/* Can it be this half? may_connect: also when it is not connected yet. Sets kind and connecting. */
+int user_sock_admit(struct user_sock *sock, unsigned int half, bool may_connect)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (sock->kind == USER_PIPE)
+		return admit_pipe(sock, half);
+	memset(&info, 0, sizeof(info));
+	if (!getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return admit_tcp(sock, &info, half, may_connect);
+	return admit_stream(sock);
+}
+
+/* An address as IPv6 sees it, so that a mapped socket compares equal to the IPv4 one it talks to. */
+static bool address(int fd, bool local, struct sockaddr_in6 *out)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	const struct sockaddr_in *in = (const struct sockaddr_in *)&ss;
+
+	if (local ? getsockname(fd, (struct sockaddr *)&ss, &len) : getpeername(fd, (struct sockaddr *)&ss, &len))
+		return false;
+	memset(out, 0, sizeof(*out));
+	if (ss.ss_family == AF_INET6) {
+		memcpy(out, &ss, sizeof(*out));
+		return true;
+	}
+	out->sin6_port = in->sin_port;
+	out->sin6_addr.s6_addr[10] = out->sin6_addr.s6_addr[11] = 0xff;
+	memcpy(&out->sin6_addr.s6_addr[12], &in->sin_addr, 4);
+	return ss.ss_family == AF_INET;
+}
+
+static bool faces(int a, int b)
+{
+	struct sockaddr_in6 local, remote;
+
+	return address(a, true, &local) && address(b, false, &remote) && local.sin6_port == remote.sin6_port &&
+	       !memcmp(&local.sin6_addr, &remote.sin6_addr, sizeof(local.sin6_addr));
+}
+
+/* The same addresses may exist in another network namespace, and be another connection there. */
+static bool same_net(int a, int b)
+{
+	uint64_t x = 0, y = 0;
+	socklen_t lx = sizeof(x), ly = sizeof(y);
+
+	return getsockopt(a, SOL_SOCKET, SO_NETNS_COOKIE, &x, &lx) ||
+	       getsockopt(b, SOL_SOCKET, SO_NETNS_COOKIE, &y, &ly) || x == y;
+}
+
+/* -ELOOP for the two sockets of one TCP connection, or the two ends of one pipe: bytes would go round for ever. */
+int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock *sink)
+{
+	bool loop = false;
+
+	if (source == sink)
+		loop = source->kind == USER_PIPE;
+	else if (source->kind == USER_TCP && sink->kind == USER_TCP)
+		loop = faces(source->fd, sink->fd) && faces(sink->fd, source->fd) &&
+		       same_net(source->fd, sink->fd);
+	return loop ? spl_refuse(u->spl, -ELOOP, "source and sink are the two ends of one connection") : 0;
+}
+
+/* What poll() says of it now. */
+short user_sock_poll(const struct user_sock *sock, short events)
+{
+	struct pollfd pfd = { .fd = sock->fd, .events = events };
+
+	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
+}
+
+/* Nothing will ever come from it again. */
+bool user_sock_source_over(const struct user_sock *sock)
+{
+	short got = user_sock_poll(sock, POLLIN | POLLRDHUP);
+	char byte;
+
+	if (!(got & (POLLRDHUP | POLLHUP | POLLERR)))
+		return false;
+	if (sock->kind == USER_PIPE)
+		return !(got & POLLIN);
+	return recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+bool user_sock_sink_over(const struct user_sock *sock)
+{
+	return user_sock_poll(sock, 0) & (POLLHUP | POLLERR);
+}
+
+/* From now on the operation has a descriptor of its own, and hears of the file. */
+int user_sock_hold(struct user_sock *sock)
+{
+	struct epoll_event want = {
+		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET,
+		.data.ptr = sock,
+	};
+	int fd, r;
+
+	if (sock->held)
+		return 0;
+	fd = fcntl(sock->fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return -errno;
+	if (epoll_ctl(sock->user->epoll, EPOLL_CTL_ADD, fd, &want)) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	sock->fd = fd;
+	sock->held = true;
+	return 0;
+}
+
+/* A small write does not wait for the acknowledgment of the one before it. */
+void user_sock_nodelay(struct user_sock *sock)
+{
+	int on = 1;
+
+	if (sock->kind != USER_TCP || sock->made_nodelay || get_int(sock->fd, IPPROTO_TCP, TCP_NODELAY) != 0)
+		return;
+	sock->made_nodelay = !setsockopt(sock->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+/* True: calls that have no flag for it do not block either. make: it may be changed for that. */
+bool user_sock_nonblock(struct user_sock *sock, bool make)
+{
+	int flags;
+
+	if (sock->nonblock)
+		return true;
+	flags = fcntl(sock->fd, F_GETFL);
+	if (flags < 0)
+		return false;
+	if (!(flags & O_NONBLOCK)) {
+		if (!make || fcntl(sock->fd, F_SETFL, flags | O_NONBLOCK))
+			return false;
+		sock->made_nonblock = true;
+	}
+	sock->nonblock = true;
+	return true;
+}
+
+/* The error that a sink has, or 0. Asking clears it. */
+int user_sock_error(const struct user_sock *sock)
+{
+	int error;
+
+	if (sock->kind == USER_PIPE)
+		return EPIPE;
+	error = get_int(sock->fd, SOL_SOCKET, SO_ERROR);
+	return error < 0 ? -error : error;
+}
+
+/* Bytes that the peer has not acknowledged. Of a socket that was shut down the FIN counts in the kernel, not here. */
+uint32_t user_sock_unacked(const struct user_sock *sock, bool shut)
+{
+	int n = 0;
+
+	if (sock->kind != USER_TCP || ioctl(sock->fd, SIOCOUTQ, &n) || n <= 0)
+		return 0;
+	return (uint32_t)n - shut;
+}
+
+/* The end of the stream for the reader. A pipe's comes when it is closed. */
+int user_sock_shutdown(struct user_sock *sock)
+{
+	if (sock->kind == USER_PIPE || !shutdown(sock->fd, SHUT_WR))
+		return 0;
+	return errno;
+}
+
+/* The peer learns at once that this did not end well, also when others hold the socket too. */
+void user_sock_reset(struct user_sock *sock)
+{
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+	struct linger now = { .l_onoff = 1 };
+
+	if (sock->gone || sock->kind == USER_PIPE)
+		return;
+	sock->gone = true;
+	if (sock->kind != USER_TCP)
+		shutdown(sock->fd, SHUT_RDWR);
+	else if (connect(sock->fd, &none, sizeof(none)))
+		setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+static void restore(struct user_sock *sock)
+{
+	int off = 0, flags;
+
+	if (sock->made_nodelay)
+		setsockopt(sock->fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off));
+	if (sock->made_nonblock) {
+		flags = fcntl(sock->fd, F_GETFL);
+		if (flags >= 0)
+			fcntl(sock->fd, F_SETFL, flags & ~O_NONBLOCK);
+	}
+	sock->made_nodelay = sock->made_nonblock = false;
+}
+
+/* A descriptor of this file for the caller. */
+int user_sock_dup(const struct user_sock *sock)
+{
+	int fd = fcntl(sock->fd, F_DUPFD_CLOEXEC, 3);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * An operation lets go of these halves; with the last one the descriptor is closed. The memory stays until the end of
+ * the round, as an event in hand may name it.
+ */
+void user_sock_put(struct user_sock *sock, unsigned int halves)
+{
+	struct user *u = sock->user;
+
+	user_busy_release(sock, halves);
+	if (halves & USER_RX)
+		sock->rx = NULL;
+	if (halves & USER_TX)
+		sock->tx = NULL;
+	if (sock->halves)
+		return;
+	if (!sock->gone)
+		restore(sock);
+	if (sock->held) {
+		epoll_ctl(u->epoll, EPOLL_CTL_DEL, sock->fd, NULL);
+		close(sock->fd);
+	}
+	sock->chain = u->dead;
+	u->dead = sock;
+}

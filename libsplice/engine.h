@@ -61,6 +61,8 @@ struct spl {
 	int poll_fd;			/* spl_fd(): an epoll of engine_fd and wake_fd; or engine_fd, itself one */
 	int wake_fd;			/* eventfd, set while the queue is not empty */
 	bool awake;			/* wake_fd is set */
+	int also_fd;			/* -1, or a descriptor of the program that ends a wait */
+	bool also_ready;		/* it was readable: the next wait returns at once */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */
 	uint32_t caps;			/* what this context promises: ops->caps, or more if required */
 	uint64_t last_read;		/* token of the event read last */

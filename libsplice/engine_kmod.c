@@ -281,15 +281,20 @@ static int kmod_receive(struct spl *s)
 
 static int kmod_collect(struct spl *s, int timeout_ms)
 {
-	struct pollfd pfd = { .fd = s->engine_fd, .events = POLLIN };
+	struct pollfd pfd[2] = {
+		{ .fd = s->engine_fd, .events = POLLIN },
+		{ .fd = s->also_fd, .events = POLLIN },
+	};
 	int r = kmod_receive(s);
 
-	if (r || !timeout_ms)
+	if (r || (!timeout_ms && s->also_fd < 0))
 		return r;
-	r = poll(&pfd, 1, timeout_ms);
+	r = poll(pfd, 2, timeout_ms);
 	if (r < 0 && errno != EINTR)
 		return spl_refuse(s, -errno, NULL);
-	return r > 0 ? kmod_receive(s) : 0;
+	if (r > 0 && pfd[1].revents)
+		s->also_ready = true;
+	return r > 0 && pfd[0].revents ? kmod_receive(s) : 0;
 }
 
 const struct spl_engine_ops spl_engine_kmod = {

@@ -43,7 +43,8 @@ static void heed_sock(struct user *u, struct user_sock *sock, uint32_t events)
 		sock->ready |= USER_WRITABLE;
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))
 		sock->ready |= USER_HUP;
-	if (events & EPOLLERR)
+	/* a hang-up may be an error that the caller has taken from the socket */
+	if (events & (EPOLLERR | EPOLLHUP))
 		sock->ready |= USER_ERROR;
 	if (sock->connecting && sock->tx && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		user_op_connected(u, sock->tx->op);
@@ -63,6 +64,8 @@ static void heed(struct user *u, const struct epoll_event *ev)
 		return;
 	if (ev->data.ptr == &u->timerfd)
 		u->alarm = 0;
+	else if (ev->data.ptr == &u->spl->also_fd)
+		u->spl->also_ready = true;
 	else if (sock->halves)
 		heed_sock(u, sock, ev->events);
 }
@@ -116,7 +119,9 @@ static int user_collect(struct spl *s, int timeout_ms)
 	for (i = 0; i < n; i++)
 		heed(u, &ev[i]);
 	run(u);
-	user_timer_run(u);
+	/* an idle limit is judged only when all that came is known */
+	if (n < EVENTS)
+		user_timer_run(u);
 	round_end(u);
 	return deliver(u);
 }
@@ -206,7 +211,7 @@ static int begin(struct user *u, struct user_op *op, const struct spl_request *r
 	if (!r)
 		r = user_op_begin(u, op);
 	if (r)
-		user_op_detach(op);
+		user_op_detach(op, false);
 	return r;
 }
 
@@ -217,9 +222,9 @@ static int user_start(struct spl *s, const struct spl_request *req, struct spl_o
 	int r;
 
 	round_begin(u);
-	op = user_op_new(u, req);
-	if (!op)
-		return spl_refuse(s, -ENOMEM, NULL);
+	r = user_op_new(u, req, &op);
+	if (r)
+		return spl_refuse(s, r, NULL);
 	op->public = public;
 	public->priv = op;
 	public->token = u->last_token + 1;
@@ -357,7 +362,7 @@ static int user_writeable(struct spl *s, int sink)
 	r = user_op_take_end(u, sink, USER_TX, false, &sock);
 	if (!r) {
 		r = !!user_sock_poll(sock, POLLOUT);
-		user_sock_put(sock, USER_TX);
+		user_sock_put(sock, USER_TX, false);
 	}
 	round_end(u);
 	return r;

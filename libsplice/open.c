@@ -55,7 +55,7 @@ static int open_engine(struct spl **out, const struct spl_engine_ops *ops, uint3
 		return spl_refuse(NULL, -ENOMEM, NULL);
 	s->ops = ops;
 	s->caps = ops->caps | (ops->optional & require);
-	s->engine_fd = s->poll_fd = s->wake_fd = -1;
+	s->engine_fd = s->poll_fd = s->wake_fd = s->also_fd = -1;
 	r = ops->open(s);
 	if (r) {
 		spl_refuse(NULL, r, "%s", s->sentence);

@@ -18,4 +18,7 @@ struct spl_probe {
 /* Tries each engine, at most n of them, best first. Returns how many lines were filled. */
 SPL_API int spl_probe(struct spl_probe *out, size_t n);
 
+/* spl_next() and spl_wait() also return, with 0, when fd is readable. One descriptor at most, open as long as s is. */
+SPL_API int spl_also(struct spl *s, int fd);
+
 #endif /* SPL_PROBE_H */

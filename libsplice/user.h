@@ -45,10 +45,15 @@ struct user_sock {
 	uint8_t kind, ready, halves;
 	bool held : 1;			/* fd is our duplicate, in the epoll set */
 	bool connecting : 1;
-	bool nonblock : 1;		/* O_NONBLOCK is known to be set */
-	bool made_nonblock : 1;		/* by us: to be undone */
-	bool made_nodelay : 1;		/* TCP_NODELAY was off: to be undone */
-	bool gone : 1;			/* reset or handed back: nothing is to be undone */
+	bool was_reset : 1;
+	/* what we changed for the time being */
+	bool nonblock : 1;
+	bool nodelay : 1;
+	bool uncorked : 1;
+	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
+	int peek_off;
+	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
+	int error;			/* that a call has taken from the socket, where nobody else will see it */
 	struct user_flow *rx, *tx;
 };
 
@@ -99,13 +104,17 @@ struct user_op {
 	uint64_t user_data;
 	struct spl_bytes *suffix;
 	uint32_t idle_ms, flags;
+	uint32_t lead;			/* of a send: bytes of the prefix */
 	uint8_t kind, phase, flows;
 	uint8_t cause;			/* once it is known: SUFFIX, DRAINING */
 	uint8_t delim_len;
 	uint8_t drain_ms;		/* how long until the next look, while draining */
+	uint32_t unacked;		/* at the last look */
 	bool owns : 1;			/* a splice */
 	bool handed_back : 1;		/* reclaimed: the sockets live on */
 	bool timed : 1;			/* a timer is reserved */
+	bool prefixed : 1;		/* a prefix has been sent within the first attempt */
+	bool our_failure : 1;		/* neither end failed, we cannot go on */
 	bool peek : 1;			/* bytes that are copied stay on the source until the sink has them */
 	bool pipes : 1;			/* and pipes may be used */
 	unsigned char delim[SPL_DELIM_MAX];
@@ -154,19 +163,24 @@ short user_sock_poll(const struct user_sock *sock, short events);
 bool user_sock_source_over(const struct user_sock *sock);
 bool user_sock_sink_over(const struct user_sock *sock);
 int user_sock_hold(struct user_sock *sock);
-void user_sock_nodelay(struct user_sock *sock);
+void user_sock_prepare(struct user_sock *source, struct user_sock *sink, bool peek);
 bool user_sock_nonblock(struct user_sock *sock, bool make);
-int user_sock_error(const struct user_sock *sock);
+int user_sock_error(struct user_sock *sock);
+int user_sock_connected(struct user_sock *sock);
 uint32_t user_sock_unacked(const struct user_sock *sock, bool shut);
 int user_sock_shutdown(struct user_sock *sock);
 void user_sock_reset(struct user_sock *sock);
 int user_sock_dup(const struct user_sock *sock);
-void user_sock_put(struct user_sock *sock, unsigned int halves);
+void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_good);
+
+/* user_unix.c */
+bool user_unix_mirror(const struct user_sock *a, const struct user_sock *b);
 
 /* user_io.c */
 ssize_t user_io_read(struct user_sock *sock, void *buf, size_t len);
 ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
 int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
+ssize_t user_io_look(struct user_sock *sock);
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len);
 ssize_t user_io_splice(struct user *u, int from, int to, size_t len);
 void user_io_hush(struct user *u);
@@ -190,12 +204,12 @@ bool user_flow_holds(const struct user_flow *flow);
 struct spl_bytes *user_flow_release(struct user *u, struct user_flow *flow);
 
 /* user_op.c */
-struct user_op *user_op_new(struct user *u, const struct spl_request *req);
+int user_op_new(struct user *u, const struct spl_request *req, struct user_op **out);
 void user_op_free(struct user *u, struct user_op *op);
 int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_connect, struct user_sock **out);
 int user_op_attach(struct user *u, struct user_op *op, const struct spl_request *req);
 int user_op_begin(struct user *u, struct user_op *op);
-void user_op_detach(struct user_op *op);
+void user_op_detach(struct user_op *op, bool close_for_good);
 void user_op_connected(struct user *u, struct user_op *op);
 void user_op_eof(struct user *u, struct user_flow *flow);
 void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause);

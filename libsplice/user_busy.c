@@ -60,7 +60,8 @@ static int look(const struct user *u, const struct stat *st, unsigned int halves
 			continue;
 		if (e->halves & halves)
 			return -EBUSY;
-		if (e->user == u)
+		/* the two ends of a pipe are two files */
+		if (e->user == u && !S_ISFIFO(st->st_mode))
 			*ours = e;
 	}
 	return 0;

@@ -41,16 +41,17 @@ static void moved(struct user *u, struct user_flow *flow, size_t n)
 	flow->op->moved = u->now;
 }
 
+/* The next step sees what follows from it. */
 static enum user_verdict source_empty(struct user_flow *flow)
 {
 	flow->src->ready &= (uint8_t)~USER_READABLE;
-	return USER_WANTS_READ;
+	return USER_MORE;
 }
 
 static enum user_verdict sink_full(struct user_flow *flow)
 {
 	flow->dst->ready &= (uint8_t)~USER_WRITABLE;
-	return USER_WANTS_WRITE;
+	return USER_MORE;
 }
 
 /* A read did not bring bytes. */
@@ -62,6 +63,7 @@ static enum user_verdict read_failed(struct user *u, struct user_flow *flow, ssi
 		flow->eof = true;
 		return USER_MORE;
 	}
+	flow->src->error = (int)-n;
 	user_op_fail(u, flow->op, flow->src, (int)-n);
 	return USER_OVER;
 }
@@ -74,8 +76,11 @@ static enum user_verdict write_failed(struct user *u, struct user_flow *flow, ss
 	if (n == -EAGAIN)
 		return sink_full(flow);
 	if (n == -EPIPE)
-		error = user_sock_error(flow->dst);
-	user_op_fail(u, flow->op, flow->dst, error ? error : (int)-n);
+		error = flow->dst->error ? flow->dst->error : user_sock_error(flow->dst);
+	if (!error)
+		error = (int)-n;
+	flow->dst->error = error;
+	user_op_fail(u, flow->op, flow->dst, error);
 	return USER_OVER;
 }
 
@@ -136,10 +141,27 @@ static void end_bulk(struct user_flow *flow)
 	flow->streak = 0;
 }
 
+/* The caller has made a borrowed sink blocking: on with a copy. */
+static enum user_verdict unpipe(struct user *u, struct user_flow *flow)
+{
+	flow->op->pipes = false;
+	end_bulk(flow);
+	flow->out = user_flow_release(u, flow);
+	flow->counted = true;
+	if (flow->out)
+		return USER_MORE;
+	user_op_fail(u, flow->op, flow->src, ENOMEM);
+	return USER_OVER;
+}
+
 static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size_t *share)
 {
 	struct user_pipe *p = flow->pipe;
-	ssize_t n = user_io_splice(u, p->fd[0], flow->dst->fd, p->len);
+	ssize_t n;
+
+	if (!flow->op->owns && !user_sock_nonblock(flow->dst, false))
+		return unpipe(u, flow);
+	n = user_io_splice(u, p->fd[0], flow->dst->fd, p->len);
 
 	if (n <= 0)
 		return write_failed(u, flow, n ? n : -EPIPE);
@@ -153,6 +175,12 @@ static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size
 	return USER_MORE;
 }
 
+/* As of a read of one byte: splice() would wait on a borrowed source that the caller has made blocking meanwhile. */
+static ssize_t peer_has(struct user_flow *flow)
+{
+	return flow->op->owns || flow->src->kind == USER_PIPE ? 1 : user_io_look(flow->src);
+}
+
 static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow)
 {
 	struct user_pipe *p = user_pipe_get(u);
@@ -162,7 +190,9 @@ static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow)
 		end_bulk(flow);
 		return USER_MORE;
 	}
-	n = user_io_splice(u, flow->src->fd, p->fd[1], flow->left < p->size ? (size_t)flow->left : p->size);
+	n = peer_has(flow);
+	if (n > 0)
+		n = user_io_splice(u, flow->src->fd, p->fd[1], flow->left < p->size ? (size_t)flow->left : p->size);
 	if (n <= 0) {
 		user_pipe_put(u, p);
 		if (n != -EINVAL)

@@ -129,6 +129,14 @@ int user_io_consume(struct user *u, struct user_sock *sock, size_t len)
 	return 0;
 }
 
+/* 1: there is something to read; else as recv(). */
+ssize_t user_io_look(struct user_sock *sock)
+{
+	char byte;
+
+	return UNINTERRUPTED(recv(sock->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK));
+}
+
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 {
 	if (sock->kind != USER_PIPE)

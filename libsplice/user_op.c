@@ -46,6 +46,8 @@ static int load_out(struct user_flow *flow, const struct spl_request *req)
 		memcpy(flow->out->data, o->prefix, o->prefix_len);
 	if (body)
 		memcpy(flow->out->data + o->prefix_len, req->buf, body);
+	flow->counted = body;
+	flow->op->lead = body ? (uint32_t)o->prefix_len : 0;
 	return 0;
 }
 
@@ -81,15 +83,31 @@ static void init_flows(struct user_op *op, const struct spl_request *req)
 	}
 }
 
-/* NULL: no memory, or no timer. */
-struct user_op *user_op_new(struct user *u, const struct spl_request *req)
+static int load(struct user *u, struct user_op *op, const struct spl_request *req)
+{
+	const struct spl_opts *o = &req->opts;
+	int r;
+
+	if (load_out(&op->flow[0], req))
+		return -ENOMEM;
+	if (o->suffix_len && !(op->suffix = bytes_of(o->suffix, o->suffix_len)))
+		return -ENOMEM;
+	if (!timed(o))
+		return 0;
+	r = user_timer_reserve(u);
+	op->timed = !r;
+	return r;
+}
+
+int user_op_new(struct user *u, const struct spl_request *req, struct user_op **out)
 {
 	unsigned int flows = req->kind == SPL_OP_PAIR ? 2 : 1;
 	const struct spl_opts *o = &req->opts;
 	struct user_op *op = calloc(1, sizeof(*op) + flows * sizeof(op->flow[0]));
+	int r;
 
 	if (!op)
-		return NULL;
+		return -ENOMEM;
 	op->kind = (uint8_t)req->kind;
 	op->flows = (uint8_t)flows;
 	op->flags = o->flags;
@@ -101,17 +119,12 @@ struct user_op *user_op_new(struct user *u, const struct spl_request *req)
 	op->began = op->moved = u->now;
 	choose_path(u, op, req);
 	init_flows(op, req);
-	if (load_out(&op->flow[0], req))
-		goto no_memory;
-	if (o->suffix_len && !(op->suffix = bytes_of(o->suffix, o->suffix_len)))
-		goto no_memory;
-	if (timed(o) && user_timer_reserve(u))
-		goto no_memory;
-	op->timed = timed(o);
-	return op;
-no_memory:
-	user_op_free(u, op);
-	return NULL;
+	r = load(u, op, req);
+	if (r)
+		user_op_free(u, op);
+	else
+		*out = op;
+	return r;
 }
 
 void user_op_free(struct user *u, struct user_op *op)
@@ -143,7 +156,7 @@ int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_conne
 		return r;
 	r = user_sock_admit(*out, halves, may_connect);
 	if (r) {
-		user_sock_put(*out, halves);
+		user_sock_put(*out, halves, false);
 		*out = NULL;
 	}
 	return r;
@@ -168,9 +181,9 @@ int user_op_attach(struct user *u, struct user_op *op, const struct spl_request 
 		r = user_sock_mirror(u, src, dst);
 	if (r) {
 		if (dst)
-			user_sock_put(dst, tx);
+			user_sock_put(dst, tx, false);
 		if (src)
-			user_sock_put(src, rx);
+			user_sock_put(src, rx, false);
 		return r;
 	}
 	attach(&op->flow[0], src, dst);
@@ -180,15 +193,15 @@ int user_op_attach(struct user *u, struct user_op *op, const struct spl_request 
 }
 
 /* Lets go of the ends. */
-void user_op_detach(struct user_op *op)
+void user_op_detach(struct user_op *op, bool close_for_good)
 {
 	bool pair = op->kind == SPL_OP_PAIR;
 	struct user_flow *flow = &op->flow[0];
 	struct user_sock *src = flow->src, *dst = flow->dst;
 
 	if (src)
-		user_sock_put(src, pair ? USER_RX | USER_TX : USER_RX);
-	user_sock_put(dst, pair ? USER_RX | USER_TX : USER_TX);
+		user_sock_put(src, pair ? USER_RX | USER_TX : USER_RX, close_for_good);
+	user_sock_put(dst, pair ? USER_RX | USER_TX : USER_TX, close_for_good);
 }
 
 static int hold(struct user_op *op)
@@ -201,12 +214,20 @@ static int hold(struct user_op *op)
 
 /* ---- the beginning */
 
+static void queue_flows(struct user *u, struct user_op *op)
+{
+	unsigned int i;
+
+	for (i = 0; i < op->flows; i++)
+		user_flow_queue(u, &op->flow[i]);
+}
+
 static void prepare(struct user_op *op)
 {
 	unsigned int i;
 
 	for (i = 0; i < op->flows; i++)
-		user_sock_nodelay(op->flow[i].dst);
+		user_sock_prepare(op->flow[i].src, op->flow[i].dst, op->peek);
 }
 
 /* Bytes may be there, and room may be: the first attempt tells. */
@@ -221,29 +242,56 @@ static void try_now(struct user *u, struct user_op *op)
 		user_flow_queue(u, flow);
 }
 
+/* Nothing has happened yet that a refusal would hide. */
+static bool is_untouched(const struct user_op *op)
+{
+	const struct user_flow *flow = &op->flow[0];
+
+	return op->phase == USER_RUNNING && !flow->bytes && !flow->pipe && (!flow->out || !flow->out->off) &&
+	       !op->prefixed;
+}
+
+/* A borrowed source and sink are tried at once: what ends within the call needs no descriptor of its own. */
+static int begin_borrowed(struct user *u, struct user_op *op)
+{
+	struct user_flow *flow = &op->flow[0];
+	int r;
+
+	op->prefixed = flow->out;
+	try_now(u, op);
+	if (op->phase == USER_ENDED)
+		return 0;
+	op->prefixed = op->prefixed && !flow->out;
+	r = hold(op);
+	if (!r || is_untouched(op))
+		return r;
+	op->our_failure = true;
+	user_op_fail(u, op, flow->src ? flow->src : flow->dst, -r);
+	return 0;
+}
+
 /* The ends are attached. On failure nothing has been moved, and the caller gives the ends back. */
 int user_op_begin(struct user *u, struct user_op *op)
 {
 	struct user_flow *flow = &op->flow[0];
 	bool connecting = flow->dst->connecting;
+	bool known = flow->dst->held || (flow->src && flow->src->held);
 	int r = op->owns || connecting ? hold(op) : 0;
 
+	if (!r) {
+		op->phase = connecting ? USER_CONNECTING : USER_RUNNING;
+		if (!connecting)
+			prepare(op);
+		if (!connecting && !op->owns)
+			r = begin_borrowed(u, op);
+	}
 	if (r)
 		return spl_refuse(u->spl, r, NULL);
-	op->phase = connecting ? USER_CONNECTING : USER_RUNNING;
-	if (op->idle_ms)
+	if (op->idle_ms && op->phase != USER_ENDED && op->phase != USER_DRAINING)
 		user_timer_set(u, op, u->now + op->idle_ms);
-	if (!connecting)
-		prepare(op);
-	if (op->owns || connecting)
-		return 0;
-	try_now(u, op);
-	if (op->phase == USER_ENDED)
-		return 0;
-	/* too late to refuse: bytes may have moved */
-	r = hold(op);
-	if (r)
-		user_op_fail(u, op, flow->src ? flow->src : flow->dst, -r);
+	/* no edge will come for what was there before */
+	if (known && op->owns)
+		queue_flows(u, op);
 	return 0;
 }
 
@@ -255,7 +303,9 @@ void user_op_connected(struct user *u, struct user_op *op)
 
 	if (op->phase != USER_CONNECTING)
 		return;
-	error = user_sock_error(flow->dst);
+	error = user_sock_connected(flow->dst);
+	if (error == -EINPROGRESS)
+		return;
 	if (error) {
 		user_op_fail(u, op, flow->dst, error);
 		return;
@@ -263,9 +313,7 @@ void user_op_connected(struct user *u, struct user_op *op)
 	flow->dst->connecting = false;
 	op->phase = USER_RUNNING;
 	prepare(op);
-	user_flow_queue(u, &op->flow[0]);
-	if (op->flows == 2)
-		user_flow_queue(u, &op->flow[1]);
+	queue_flows(u, op);
 }
 
 /* ---- the end */
@@ -315,7 +363,7 @@ static void drain(struct user *u, struct user_op *op)
 void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause)
 {
 	op->cause = (uint8_t)cause;
-	if (!op->suffix || cause == SPL_EOF) {
+	if (!op->suffix || cause == SPL_EOF || op->flow[0].over) {
 		drain(u, op);
 		return;
 	}
@@ -366,13 +414,15 @@ static bool source_over(const struct user_flow *flow)
 static uint32_t ended(const struct user_op *op, enum spl_cause cause, bool was_reset)
 {
 	const struct user_flow *there = &op->flow[0];
+	bool failed = !op->our_failure;
 	uint32_t ends = 0;
 
 	if (was_reset)
 		return SPL_END_SOURCE | SPL_END_SINK;
-	if (cause == SPL_SOURCE_FAILED || source_over(there))
+
+	if ((failed && cause == SPL_SOURCE_FAILED) || source_over(there))
 		ends |= SPL_END_SOURCE;
-	if (cause == SPL_SINK_FAILED || (op->flows == 2 ? source_over(&op->flow[1]) :
+	if ((failed && cause == SPL_SINK_FAILED) || (op->flows == 2 ? source_over(&op->flow[1]) :
 					 there->shut || user_sock_sink_over(there->dst)))
 		ends |= SPL_END_SINK;
 	return ends;
@@ -391,13 +441,12 @@ static void release_flow(struct user *u, struct user_flow *flow, struct spl_byte
 		free(b);
 }
 
-/* A socket that is closed for good need not be put back as it was. */
-static void leave(struct user_op *op)
+/* What a send was asked to send; elsewhere prefix and suffix were not counted in the first place. */
+static uint64_t bytes_there(const struct user_op *op)
 {
-	if (!op->owns || (op->flags & SPL_F_KEEP))
-		return;
-	op->flow[0].src->gone = true;
-	op->flow[0].dst->gone = true;
+	uint64_t n = op->flow[0].bytes;
+
+	return n > op->lead ? n - op->lead : 0;
 }
 
 /* By any cause, at once. The ends are free when this returns; the event comes with the next collection. */
@@ -409,7 +458,7 @@ void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int e
 	op->ev = (struct spl_event) {
 		.token = op->public->token,
 		.user_data = op->user_data,
-		.bytes = op->flow[0].bytes,
+		.bytes = bytes_there(op),
 		.bytes_back = op->flows == 2 ? op->flow[1].bytes : 0,
 		.cause = cause,
 		.error = error,
@@ -421,27 +470,39 @@ void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int e
 		release_flow(u, &op->flow[i], op->flows == 1 ? &op->public->residue : NULL);
 	if (resetting)
 		reset(op);
-	if (!op->handed_back)
-		leave(op);
-	user_op_detach(op);
+	user_op_detach(op, op->owns && !op->handed_back && !(op->flags & SPL_F_KEEP));
 	op->phase = USER_ENDED;
 	TAILQ_INSERT_TAIL(&u->done, op, done);
+}
+
+/* How many bytes the peer acknowledges counts as bytes moved. */
+static void look_at_drain(struct user *u, struct user_op *op)
+{
+	uint32_t left = unacked(op);
+	int error = left ? user_sock_error(op->flow[0].dst) : 0;
+
+	if (left != op->unacked)
+		op->moved = u->now;
+	op->unacked = left;
+	if (error)
+		user_op_fail(u, op, op->flow[0].dst, error);
+	else if (left && op->idle_ms && u->now - op->moved >= op->idle_ms)
+		user_op_end(u, op, SPL_IDLE, 0);
+	else
+		drain(u, op);
 }
 
 /* Its timer has come. */
 void user_op_timed(struct user *u, struct user_op *op)
 {
-	int error;
+	uint64_t due = op->moved + op->idle_ms;
 
-	if (op->phase == USER_DRAINING) {
-		error = user_sock_error(op->flow[0].dst);
-		if (error)
-			user_op_fail(u, op, op->flow[0].dst, error);
-		else
-			drain(u, op);
-	} else if (u->now - op->moved >= op->idle_ms) {
+	if (op->phase == USER_DRAINING)
+		look_at_drain(u, op);
+	else if (op->flow[0].queued || op->flow[op->flows - 1].queued)
+		user_timer_set(u, op, u->now + 1);
+	else if (due <= u->now)
 		user_op_end(u, op, SPL_IDLE, 0);
-	} else {
-		user_timer_set(u, op, op->moved + op->idle_ms);
-	}
+	else
+		user_timer_set(u, op, due);
 }

@@ -7,7 +7,7 @@
 
 #include "user.h"
 
-#define SIZE_WANTED	(256 * 1024)
+#define SIZE_WANTED	(1024 * 1024)
 #define SIZE_LEAST	65536	/* less is what a user gets who has too much in pipes: copying is better */
 #define FREE_KEPT	8
 

@@ -36,12 +36,19 @@ static int get_int(int fd, int level, int name)
 	return getsockopt(fd, level, name, &value, &len) ? -errno : value;
 }
 
-/* A connection that is over both ways is a source as long as there is something to read. */
-static bool has_leftover(const struct user_sock *sock)
+/* What poll() says of it now. */
+short user_sock_poll(const struct user_sock *sock, short events)
 {
-	char byte;
+	struct pollfd pfd = { .fd = sock->fd, .events = events };
 
-	return recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
+}
+
+static int inq(const struct user_sock *sock)
+{
+	int n = 0;
+
+	return ioctl(sock->fd, FIONREAD, &n) ? 0 : n;
 }
 
 static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsigned int half, bool may_connect)
@@ -55,14 +62,15 @@ static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsign
 		sock->connecting = true;
 		return may_connect ? 0 : refuse(sock, -EINPROGRESS, "the socket is still connecting");
 	}
-	if ((half & USER_RX) && !(state & SOURCE_STATES) && !has_leftover(sock))
+	/* over both ways, it is a source as long as there is something to read */
+	if ((half & USER_RX) && !(state & SOURCE_STATES) && !inq(sock))
 		return refuse(sock, -ENOTCONN, "the source is not connected");
 	if ((half & USER_TX) && !(state & SINK_STATES))
 		return refuse(sock, -ENOTCONN, "the sink is not connected, or was shut down for writing");
 	return 0;
 }
 
-static int admit_stream(struct user_sock *sock)
+static int admit_stream(struct user_sock *sock, unsigned int half)
 {
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
@@ -76,6 +84,8 @@ static int admit_stream(struct user_sock *sock)
 		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
 	if (getpeername(sock->fd, (struct sockaddr *)&peer, &len))
 		return refuse(sock, -ENOTCONN, "the socket is not connected");
+	if ((half & USER_TX) && send(sock->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EPIPE)
+		return refuse(sock, -ENOTCONN, "the sink was shut down for writing, or its peer is gone");
 	return 0;
 }
 
@@ -89,6 +99,8 @@ static int admit_pipe(struct user_sock *sock, unsigned int half)
 		return refuse(sock, -errno, "not open");
 	if (((half & USER_RX) && mode == O_WRONLY) || ((half & USER_TX) && mode == O_RDONLY))
 		return refuse(sock, -ENOTSOCK, "this end of a pipe cannot be used so");
+	if ((half & USER_TX) && (user_sock_poll(sock, POLLOUT) & POLLERR))
+		return refuse(sock, -ENOTCONN, "nobody reads this pipe");
 	return user_sock_nonblock(sock, true) ? 0 : refuse(sock, -errno, "cannot be made non-blocking");
 }
 
@@ -103,7 +115,7 @@ int user_sock_admit(struct user_sock *sock, unsigned int half, bool may_connect)
 	memset(&info, 0, sizeof(info));
 	if (!getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
 		return admit_tcp(sock, &info, half, may_connect);
-	return admit_stream(sock);
+	return admit_stream(sock, half);
 }
 
 /* An address as IPv6 sees it, so that a mapped socket compares equal to the IPv4 one it talks to. */
@@ -149,38 +161,25 @@ int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock 
 {
 	bool loop = false;
 
-	if (source == sink)
-		loop = source->kind == USER_PIPE;
-	else if (source->kind == USER_TCP && sink->kind == USER_TCP)
+	if (source->kind == USER_PIPE)
+		loop = source->dev == sink->dev && source->ino == sink->ino;
+	else if (source != sink && source->kind == USER_TCP && sink->kind == USER_TCP)
 		loop = faces(source->fd, sink->fd) && faces(sink->fd, source->fd) &&
 		       same_net(source->fd, sink->fd);
+	else if (source != sink && source->kind == USER_STREAM && sink->kind == USER_STREAM)
+		loop = user_unix_mirror(source, sink);
 	return loop ? spl_refuse(u->spl, -ELOOP, "source and sink are the two ends of one connection") : 0;
 }
 
-/* What poll() says of it now. */
-short user_sock_poll(const struct user_sock *sock, short events)
-{
-	struct pollfd pfd = { .fd = sock->fd, .events = events };
-
-	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
-}
-
-/* Nothing will ever come from it again. */
+/* Nothing will ever come from it again. Asked so that an error stays in the socket, for the caller. */
 bool user_sock_source_over(const struct user_sock *sock)
 {
-	short got = user_sock_poll(sock, POLLIN | POLLRDHUP);
-	char byte;
-
-	if (!(got & (POLLRDHUP | POLLHUP | POLLERR)))
-		return false;
-	if (sock->kind == USER_PIPE)
-		return !(got & POLLIN);
-	return recv(sock->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+	return (user_sock_poll(sock, POLLRDHUP) & (POLLRDHUP | POLLHUP)) && !inq(sock);
 }
 
 bool user_sock_sink_over(const struct user_sock *sock)
 {
-	return user_sock_poll(sock, 0) & (POLLHUP | POLLERR);
+	return user_sock_poll(sock, 0) & (sock->kind == USER_PIPE ? POLLERR : POLLHUP);
 }
 
 /* From now on the operation has a descriptor of its own, and hears of the file. */
@@ -192,8 +191,11 @@ int user_sock_hold(struct user_sock *sock)
 	};
 	int fd, r;
 
-	if (sock->held)
+	if (sock->held) {
+		/* what happened before was told to others */
+		sock->ready |= USER_READABLE | USER_WRITABLE;
 		return 0;
+	}
 	fd = fcntl(sock->fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return -errno;
@@ -207,44 +209,137 @@ int user_sock_hold(struct user_sock *sock)
 	return 0;
 }
 
-/* A small write does not wait for the acknowledgment of the one before it. */
-void user_sock_nodelay(struct user_sock *sock)
+static bool set_int(int fd, int level, int name, int value)
 {
-	int on = 1;
-
-	if (sock->kind != USER_TCP || sock->made_nodelay || get_int(sock->fd, IPPROTO_TCP, TCP_NODELAY) != 0)
-		return;
-	sock->made_nodelay = !setsockopt(sock->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return !setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-/* True: calls that have no flag for it do not block either. make: it may be changed for that. */
+/* A single byte is to wake us, and peeking to begin with the next one. */
+static void prepare_source(struct user_sock *sock, bool peek)
+{
+	int lowat, off;
+
+	if (sock->kind == USER_PIPE)
+		return;
+	lowat = get_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT);
+	if (lowat > 1 && set_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT, 1))
+		sock->lowat = lowat;
+	if (!peek)
+		return;
+	/* errors are negative as well, and stand for what is the default */
+	off = get_int(sock->fd, SOL_SOCKET, SO_PEEK_OFF);
+	if (off >= 0 && set_int(sock->fd, SOL_SOCKET, SO_PEEK_OFF, -1)) {
+		sock->unpeeked = true;
+		sock->peek_off = off;
+	}
+}
+
+/* A small write waits neither for the acknowledgment of the one before it nor for more. */
+static void prepare_sink(struct user_sock *sock)
+{
+	if (sock->kind != USER_TCP)
+		return;
+	if (!get_int(sock->fd, IPPROTO_TCP, TCP_NODELAY))
+		sock->nodelay = set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (get_int(sock->fd, IPPROTO_TCP, TCP_CORK) > 0)
+		sock->uncorked = set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 0);
+}
+
+/* Of a flow that begins. source: NULL for a send. */
+void user_sock_prepare(struct user_sock *source, struct user_sock *sink, bool peek)
+{
+	if (source)
+		prepare_source(source, peek);
+	prepare_sink(sink);
+}
+
+static void restore_source(struct user_sock *sock)
+{
+	if (sock->lowat)
+		set_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT, sock->lowat);
+	if (sock->unpeeked)
+		set_int(sock->fd, SOL_SOCKET, SO_PEEK_OFF, sock->peek_off);
+	sock->lowat = 0;
+	sock->unpeeked = false;
+}
+
+static void restore_sink(struct user_sock *sock)
+{
+	if (sock->nodelay)
+		set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 0);
+	if (sock->uncorked)
+		set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 1);
+	sock->nodelay = sock->uncorked = false;
+}
+
+/*
+ * True: calls that have no flag for it do not block either. make: it may be changed for that. Asked each time, since
+ * a borrowed socket's other half is the caller's, who may change it.
+ */
 bool user_sock_nonblock(struct user_sock *sock, bool make)
 {
-	int flags;
+	int flags = fcntl(sock->fd, F_GETFL);
 
-	if (sock->nonblock)
-		return true;
-	flags = fcntl(sock->fd, F_GETFL);
 	if (flags < 0)
 		return false;
-	if (!(flags & O_NONBLOCK)) {
-		if (!make || fcntl(sock->fd, F_SETFL, flags | O_NONBLOCK))
-			return false;
-		sock->made_nonblock = true;
-	}
+	if (flags & O_NONBLOCK)
+		return true;
+	if (!make || fcntl(sock->fd, F_SETFL, flags | O_NONBLOCK))
+		return false;
 	sock->nonblock = true;
 	return true;
 }
 
-/* The error that a sink has, or 0. Asking clears it. */
-int user_sock_error(const struct user_sock *sock)
+static void restore_blocking(struct user_sock *sock)
+{
+	int flags;
+
+	if (!sock->nonblock)
+		return;
+	sock->nonblock = false;
+	flags = fcntl(sock->fd, F_GETFL);
+	if (flags >= 0)
+		fcntl(sock->fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static bool tcp_in(const struct user_sock *sock, unsigned int states)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	memset(&info, 0, sizeof(info));
+	return sock->kind == USER_TCP && !getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &len) &&
+	       (STATE(info.tcpi_state) & states);
+}
+
+/*
+ * The error that a sink has, or 0. Asking takes it from the socket, so it is kept: there may be a flow the other
+ * way. Somebody else may have taken it before: a connection that is over is told by its state.
+ */
+int user_sock_error(struct user_sock *sock)
 {
 	int error;
 
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
 	error = get_int(sock->fd, SOL_SOCKET, SO_ERROR);
-	return error < 0 ? -error : error;
+	if (error)
+		sock->error = error < 0 ? -error : error;
+	else if (!sock->error && tcp_in(sock, STATE(TCP_CLOSE)))
+		sock->error = ECONNRESET;
+	return sock->error;
+}
+
+/* Of a socket that was being connected: 0, -EINPROGRESS, or a positive errno. */
+int user_sock_connected(struct user_sock *sock)
+{
+	int error = get_int(sock->fd, SOL_SOCKET, SO_ERROR);
+
+	if (error > 0)
+		return error;
+	if (tcp_in(sock, OPENING_STATES))
+		return -EINPROGRESS;
+	return tcp_in(sock, STATE(TCP_CLOSE)) ? ECONNREFUSED : 0;
 }
 
 /* Bytes that the peer has not acknowledged. Of a socket that was shut down the FIN counts in the kernel, not here. */
@@ -271,27 +366,13 @@ void user_sock_reset(struct user_sock *sock)
 	struct sockaddr none = { .sa_family = AF_UNSPEC };
 	struct linger now = { .l_onoff = 1 };
 
-	if (sock->gone || sock->kind == USER_PIPE)
+	if (sock->was_reset || sock->kind == USER_PIPE)
 		return;
-	sock->gone = true;
+	sock->was_reset = true;
 	if (sock->kind != USER_TCP)
 		shutdown(sock->fd, SHUT_RDWR);
 	else if (connect(sock->fd, &none, sizeof(none)))
 		setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-}
-
-static void restore(struct user_sock *sock)
-{
-	int off = 0, flags;
-
-	if (sock->made_nodelay)
-		setsockopt(sock->fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off));
-	if (sock->made_nonblock) {
-		flags = fcntl(sock->fd, F_GETFL);
-		if (flags >= 0)
-			fcntl(sock->fd, F_SETFL, flags & ~O_NONBLOCK);
-	}
-	sock->made_nodelay = sock->made_nonblock = false;
 }
 
 /* A descriptor of this file for the caller. */
@@ -302,23 +383,38 @@ int user_sock_dup(const struct user_sock *sock)
 	return fd < 0 ? -errno : fd;
 }
 
+/* close() must not wait for a peer, nor throw away what it has accepted. */
+static void never_linger(const struct user_sock *sock)
+{
+	struct linger off = { 0 };
+
+	if (sock->kind == USER_TCP && !sock->was_reset)
+		setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+}
+
 /*
- * An operation lets go of these halves; with the last one the descriptor is closed. The memory stays until the end of
- * the round, as an event in hand may name it.
+ * An operation lets go of these halves, which are left as they were unless the socket is closed for good. With the
+ * last half our descriptor goes. The memory stays until the end of the round, as an event in hand may name it.
  */
-void user_sock_put(struct user_sock *sock, unsigned int halves)
+void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_good)
 {
 	struct user *u = sock->user;
 
-	user_busy_release(sock, halves);
 	if (halves & USER_RX)
 		sock->rx = NULL;
 	if (halves & USER_TX)
 		sock->tx = NULL;
+	if (!close_for_good && (halves & USER_RX))
+		restore_source(sock);
+	if (!close_for_good && (halves & USER_TX))
+		restore_sink(sock);
+	user_busy_release(sock, halves);
 	if (sock->halves)
 		return;
-	if (!sock->gone)
-		restore(sock);
+	if (close_for_good)
+		never_linger(sock);
+	else
+		restore_blocking(sock);
 	if (sock->held) {
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, sock->fd, NULL);
 		close(sock->fd);

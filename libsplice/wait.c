@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "probe.h"
 
 static int watch(struct spl *s, int fd)
 {
@@ -37,6 +38,23 @@ void spl_wait_close(struct spl *s)
 		close(s->wake_fd);
 	if (s->poll_fd >= 0 && s->poll_fd != s->engine_fd)
 		close(s->poll_fd);
+}
+
+/*
+ * For splicectl: from now on spl_next() and spl_wait() return, with 0, also when fd is readable. A
+ * loop that waits in spl_next() for both saves what an epoll set within another one costs each message.
+ */
+int spl_also(struct spl *s, int fd)
+{
+	struct epoll_event want = { .events = EPOLLIN, .data.ptr = &s->also_fd };
+	SPL_ERRNO_GUARD;
+
+	if (s->also_fd >= 0)
+		return -EBUSY;
+	if (s->ops->epolls && epoll_ctl(s->poll_fd, EPOLL_CTL_ADD, fd, &want))
+		return -errno;
+	s->also_fd = fd;
+	return 0;
 }
 
 /* Called when the queue may have changed: spl_fd() is readable while events wait in it. */
@@ -91,6 +109,10 @@ int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, i
 		if (op && op->ended) {
 			spl_op_read(s, op, ev);
 			return 1;
+		}
+		if (s->also_ready) {
+			s->also_ready = false;
+			return 0;
 		}
 		left = left_of(timeout_ms, deadline);
 		r = s->ops->collect(s, left);

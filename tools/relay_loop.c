@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../libsplice/probe.h"
 #include "relay.h"
 
 #define STARVED_MS	100
@@ -130,13 +131,6 @@ static void signals_ready(struct relay *r, struct watch *w, uint32_t events)
 	}
 }
 
-static void engine_ready(struct relay *r, struct watch *w, uint32_t events)
-{
-	(void)w;
-	(void)events;
-	relay_take_events(r);
-}
-
 static void sooner(uint64_t *when, uint64_t other)
 {
 	if (other < *when)
@@ -194,8 +188,8 @@ static int add_all(struct relay *r)
 	struct relay_options *o = r->opts;
 	int error;
 
-	r->events = (struct watch){ .fd = spl_fd(r->spl), .ready = engine_ready };
-	error = relay_watch(r, &r->events, EPOLLIN);
+	/* the waiting is done in the engine, which moves the bytes there: no set within a set for each message */
+	error = spl_also(r->spl, r->epoll);
 	if (!error)
 		error = add_signals(r);
 	for (size_t i = 0; i < o->n_listeners && !error; i++) {
@@ -228,7 +222,8 @@ static int loop(struct relay *r)
 
 	while (!r->stop && !r->broken) {
 		update_accepting(r);
-		n = epoll_wait(r->epoll, ready, RELAY_BATCH, wait_ms(r));
+		relay_take_events(r, wait_ms(r));
+		n = epoll_wait(r->epoll, ready, RELAY_BATCH, 0);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		/* nobody frees the watch of another: each of the batch is still there when its turn comes */

@@ -128,6 +128,9 @@ static int user_collect(struct spl *s, int timeout_ms)
 
 /* ---- the calls */
 
+/* Of all contexts of the process: a token is the name of one operation. */
+static uint64_t last_token;
+
 static struct user_op *find(struct spl *s, uint64_t token)
 {
 	struct user_op *op = spl_op_find(s, token)->priv;
@@ -227,13 +230,13 @@ static int user_start(struct spl *s, const struct spl_request *req, struct spl_o
 		return spl_refuse(s, r, NULL);
 	op->public = public;
 	public->priv = op;
-	public->token = u->last_token + 1;
+	public->token = __atomic_add_fetch(&last_token, 1, __ATOMIC_RELAXED);
 	r = begin(u, op, req);
 	if (r) {
 		user_timer_stop(u, op);
 		user_op_free(u, op);
 	} else {
-		*token = ++u->last_token;
+		*token = public->token;
 	}
 	round_end(u);
 	return r;

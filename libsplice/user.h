@@ -46,6 +46,8 @@ struct user_sock {
 	bool held : 1;			/* fd is our duplicate, in the epoll set */
 	bool connecting : 1;
 	bool was_reset : 1;
+	bool nagle : 1;			/* as sink: TCP_NODELAY was not looked at yet */
+	bool first : 1;			/* nothing is unacknowledged: Nagle lets the next write pass */
 	/* what we changed for the time being */
 	bool nonblock : 1;
 	bool nodelay : 1;
@@ -132,7 +134,6 @@ struct user {
 	int timerfd;			/* -1 as long as nothing was ever timed */
 	uint64_t alarm;			/* what timerfd is set to, ms; 0: not set */
 	uint64_t now;			/* ms, as of the beginning of this round */
-	uint64_t last_token;
 	struct user_flows run;
 	size_t runs;			/* flows in it */
 	struct user_ops done;
@@ -164,6 +165,7 @@ bool user_sock_source_over(const struct user_sock *sock);
 bool user_sock_sink_over(const struct user_sock *sock);
 int user_sock_hold(struct user_sock *sock);
 void user_sock_prepare(struct user_sock *source, struct user_sock *sink, bool peek);
+void user_sock_unnagle(struct user_sock *sock);
 bool user_sock_nonblock(struct user_sock *sock, bool make);
 int user_sock_error(struct user_sock *sock);
 int user_sock_connected(struct user_sock *sock);

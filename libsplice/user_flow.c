@@ -161,6 +161,8 @@ static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size
 
 	if (!flow->op->owns && !user_sock_nonblock(flow->dst, false))
 		return unpipe(u, flow);
+	if (flow->dst->nagle)
+		user_sock_unnagle(flow->dst);
 	n = user_io_splice(u, p->fd[0], flow->dst->fd, p->len);
 
 	if (n <= 0)

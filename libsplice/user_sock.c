@@ -56,6 +56,7 @@ static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsign
 	unsigned int state = STATE(info->tcpi_state);
 
 	sock->kind = USER_TCP;
+	sock->first = !info->tcpi_unacked;
 	if (info->tcpi_state == TCP_LISTEN)
 		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
 	if (state & OPENING_STATES) {
@@ -234,13 +235,27 @@ static void prepare_source(struct user_sock *sock, bool peek)
 	}
 }
 
-/* A small write waits neither for the acknowledgment of the one before it nor for more. */
+/*
+ * A small write does not wait for the acknowledgment of the one before it. Nagle's algorithm holds back a
+ * small one only, so that a connection with one message each way never comes to where it matters.
+ */
+void user_sock_unnagle(struct user_sock *sock)
+{
+	if (sock->first) {
+		sock->first = false;
+		return;
+	}
+	sock->nagle = false;
+	if (!get_int(sock->fd, IPPROTO_TCP, TCP_NODELAY))
+		sock->nodelay = set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+/* Nor does it wait for more to come. */
 static void prepare_sink(struct user_sock *sock)
 {
 	if (sock->kind != USER_TCP)
 		return;
-	if (!get_int(sock->fd, IPPROTO_TCP, TCP_NODELAY))
-		sock->nodelay = set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	sock->nagle = true;
 	if (get_int(sock->fd, IPPROTO_TCP, TCP_CORK) > 0)
 		sock->uncorked = set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 0);
 }
@@ -269,7 +284,7 @@ static void restore_sink(struct user_sock *sock)
 		set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 0);
 	if (sock->uncorked)
 		set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 1);
-	sock->nodelay = sock->uncorked = false;
+	sock->nagle = sock->nodelay = sock->uncorked = false;
 }
 
 /*

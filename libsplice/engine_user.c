@@ -149,6 +149,7 @@ static int user_open(struct spl *s)
 		return spl_refuse(s, -ENOMEM, NULL);
 	u->spl = s;
 	u->timerfd = -1;
+	u->pid = getpid();
 	TAILQ_INIT(&u->run);
 	TAILQ_INIT(&u->done);
 	SLIST_INIT(&u->pipes);
@@ -169,9 +170,13 @@ static void end_at_close(struct spl_op *public, void *user)
 {
 	struct user_op *op = public->priv;
 
+	struct user *u = user;
+
 	if (!op || op->phase == USER_ENDED)
 		return;
-	if (op->owns)
+	if (u->pid != getpid())
+		user_op_disown(op);
+	else if (op->owns)
 		user_op_end(user, op, SPL_REVOKED, ECONNRESET);
 	else
 		user_op_end(user, op, SPL_CANCELED, 0);
@@ -183,7 +188,8 @@ static void user_close(struct spl *s)
 
 	round_begin(u);
 	spl_queue_each(s, end_at_close, u);
-	round_end(u);
+	if (u->pid == getpid())
+		round_end(u);
 	deliver(u);
 	user_pipe_free_all(u);
 	if (u->timerfd >= 0)

@@ -131,6 +131,8 @@ SLIST_HEAD(user_pipes, user_pipe);
 struct user {
 	struct spl *spl;
 	int epoll;
+	int asked_for;			/* the caller's descriptor, for the sentence of a refusal */
+	pid_t pid;			/* whose context it is: a child has a copy that must not touch the files */
 	int timerfd;			/* -1 as long as nothing was ever timed */
 	uint64_t alarm;			/* what timerfd is set to, ms; 0: not set */
 	uint64_t now;			/* ms, as of the beginning of this round */
@@ -218,6 +220,7 @@ void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause);
 void user_op_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);
 void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
 void user_op_suffixed(struct user *u, struct user_op *op);
+void user_op_disown(struct user_op *op);
 void user_op_timed(struct user *u, struct user_op *op);
 
 /* user_timer.c */

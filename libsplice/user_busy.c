@@ -115,7 +115,7 @@ int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock
 	if (fstat(fd, &st))
 		return spl_refuse(u->spl, -errno, "descriptor %d is not open", fd);
 	if (!S_ISSOCK(st.st_mode) && (fcntl(fd, F_GETFL) & O_PATH))
-		return spl_refuse(u->spl, -EBADF, "descriptor %d is a path only", fd);
+		return spl_refuse(u->spl, -EBADF, "descriptor %d: a path only", fd);
 	if (!S_ISSOCK(st.st_mode) && !S_ISFIFO(st.st_mode))
 		return spl_refuse(u->spl, -ENOTSOCK, "descriptor %d is neither a socket nor a pipe", fd);
 	pthread_mutex_lock(&busy.lock);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "user.h"
 
@@ -152,6 +153,7 @@ int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_conne
 {
 	int r = user_busy_take(u, fd, halves, out);
 
+	u->asked_for = fd;
 	if (r)
 		return r;
 	r = user_sock_admit(*out, halves, may_connect);
@@ -475,18 +477,38 @@ void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int e
 	TAILQ_INSERT_TAIL(&u->done, op, done);
 }
 
+/* In a child: its copies of the descriptors go, the files are the parent's. */
+void user_op_disown(struct user_op *op)
+{
+	struct user_sock *ends[2] = { op->flow[0].src, op->flow[0].dst };
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (ends[i] && ends[i]->held)
+			close(ends[i]->fd);
+		if (ends[i])
+			ends[i]->held = false;
+	}
+}
+
 /* How many bytes the peer acknowledges counts as bytes moved. */
 static void look_at_drain(struct user *u, struct user_op *op)
 {
 	uint32_t left = unacked(op);
-	int error = left ? user_sock_error(op->flow[0].dst) : 0;
+	unsigned int i;
+	int error = 0;
 
+	for (i = 0; i < op->flows && !error; i++) {
+		error = left ? user_sock_error(op->flow[i].dst) : 0;
+		if (error)
+			user_op_fail(u, op, op->flow[i].dst, error);
+	}
 	if (left != op->unacked)
 		op->moved = u->now;
 	op->unacked = left;
 	if (error)
-		user_op_fail(u, op, op->flow[0].dst, error);
-	else if (left && op->idle_ms && u->now - op->moved >= op->idle_ms)
+		return;
+	if (left && op->idle_ms && u->now - op->moved >= op->idle_ms)
 		user_op_end(u, op, SPL_IDLE, 0);
 	else
 		drain(u, op);

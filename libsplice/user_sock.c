@@ -25,7 +25,7 @@
 
 static int refuse(struct user_sock *sock, int error, const char *why)
 {
-	return spl_refuse(sock->user->spl, error, "descriptor %d: %s", sock->fd, why);
+	return spl_refuse(sock->user->spl, error, "descriptor %d: %s", sock->user->asked_for, why);
 }
 
 static int get_int(int fd, int level, int name)
@@ -98,6 +98,8 @@ static int admit_pipe(struct user_sock *sock, unsigned int half)
 
 	if (flags < 0)
 		return refuse(sock, -errno, "not open");
+	if (flags & O_DIRECT)
+		return refuse(sock, -EPROTONOSUPPORT, "this pipe carries packets");
 	if (((half & USER_RX) && mode == O_WRONLY) || ((half & USER_TX) && mode == O_RDONLY))
 		return refuse(sock, -ENOTSOCK, "this end of a pipe cannot be used so");
 	if ((half & USER_TX) && (user_sock_poll(sock, POLLOUT) & POLLERR))
@@ -428,8 +430,8 @@ void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_g
 		return;
 	if (close_for_good)
 		never_linger(sock);
-	else
-		restore_blocking(sock);
+	/* others may have this description, of a pipe often */
+	restore_blocking(sock);
 	if (sock->held) {
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, sock->fd, NULL);
 		close(sock->fd);

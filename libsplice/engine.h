@@ -133,6 +133,9 @@ void spl_wait_signal(struct spl *s);
 void spl_wait_quiet(struct spl *s);
 int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, int timeout_ms);
 
+/* probe.c */
+int spl_probe_forward(struct spl *s);
+
 /* engine_kmod.c, engine_user.c */
 extern const struct spl_engine_ops spl_engine_kmod, spl_engine_user;
 

@@ -100,6 +100,18 @@ static int deliver(struct user *u)
 	return n;
 }
 
+/*
+ * An idle limit is judged only when all that came is known. What is ready comes in turn, so it is after as many
+ * full rounds as there are files to fill them.
+ */
+static bool all_known(struct user *u, int n)
+{
+	if (n >= EVENTS && ++u->full <= u->watched / EVENTS)
+		return false;
+	u->full = 0;
+	return true;
+}
+
 static int user_collect(struct spl *s, int timeout_ms)
 {
 	struct epoll_event ev[EVENTS];
@@ -119,8 +131,7 @@ static int user_collect(struct spl *s, int timeout_ms)
 	for (i = 0; i < n; i++)
 		heed(u, &ev[i]);
 	run(u);
-	/* an idle limit is judged only when all that came is known */
-	if (n < EVENTS)
+	if (all_known(u, n))
 		user_timer_run(u);
 	round_end(u);
 	return deliver(u);

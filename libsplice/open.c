@@ -72,6 +72,19 @@ static int open_engine(struct spl **out, const struct spl_engine_ops *ops, uint3
 	return 0;
 }
 
+/* There, but not for us? It is for the next engine then. */
+static int try_out(struct spl **s)
+{
+	int r = spl_probe_forward(*s);
+
+	if (!r)
+		return 0;
+	spl_refuse(NULL, r, "%s", spl_strerror_last(*s));
+	spl_close(*s);
+	*s = NULL;
+	return r;
+}
+
 /* The first that opens; when none does, why the best one did not. */
 static int open_any(struct spl **out, const struct spl_open_opts *opts)
 {
@@ -83,6 +96,8 @@ static int open_any(struct spl **out, const struct spl_open_opts *opts)
 		if (opts->engine != SPL_ENGINE_AUTO && opts->engine != engines[i]->engine)
 			continue;
 		r = open_engine(out, engines[i], opts->require);
+		if (!r && opts->engine == SPL_ENGINE_AUTO && i + 1 < ENGINES)
+			r = try_out(out);
 		if (!r)
 			return 0;
 		if (!error) {

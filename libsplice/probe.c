@@ -50,8 +50,8 @@ static bool connect_loopback(int fds[2])
 	       poll(&pfd, 1, TRIAL_MS) == 1 && pfd.revents == POLLOUT;
 }
 
-/* A forward of nothing, from a socket to itself. Where there is no loopback: nothing said. */
-static int try_forward(struct spl *s)
+/* A forward of nothing, from a socket to itself: may we? Where there is no loopback: nothing said. */
+int spl_probe_forward(struct spl *s)
 {
 	struct spl_event ev;
 	uint64_t token;
@@ -78,7 +78,7 @@ static void probe_one(struct spl_probe *p, enum spl_engine engine)
 	*p = (struct spl_probe) { .engine = engine };
 	p->error = spl_open(&s, &opts);
 	if (!p->error) {
-		p->error = try_forward(s);
+		p->error = spl_probe_forward(s);
 		p->caps = p->error ? 0 : spl_caps(s);
 	}
 	if (p->error)

@@ -49,10 +49,11 @@ struct user_sock {
 	bool nagle : 1;			/* as sink: TCP_NODELAY was not looked at yet */
 	bool first : 1;			/* nothing is unacknowledged: Nagle lets the next write pass */
 	/* what we changed for the time being */
-	bool nonblock : 1;
 	bool nodelay : 1;
 	bool uncorked : 1;
 	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
+	bool both : 1;			/* a FIFO opened for both: one file, two entries */
+	uint8_t nonblock;		/* O_NONBLOCK was not set; under busy.lock while others may use the file */
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
 	int error;			/* that a call has taken from the socket, where nobody else will see it */
@@ -136,6 +137,8 @@ struct user {
 	int timerfd;			/* -1 as long as nothing was ever timed */
 	uint64_t alarm;			/* what timerfd is set to, ms; 0: not set */
 	uint64_t now;			/* ms, as of the beginning of this round */
+	size_t watched;			/* files in the epoll set */
+	size_t full;			/* rounds in a row that may not have seen all events */
 	struct user_flows run;
 	size_t runs;			/* flows in it */
 	struct user_ops done;

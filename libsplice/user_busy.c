@@ -126,6 +126,22 @@ int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock
 	return r ? spl_refuse(u->spl, r, NULL) : 0;
 }
 
+/* busy.lock held. The one that leaves last puts the file back as it was. */
+static void pass_on(struct user_sock *sock)
+{
+	struct user_sock *e;
+
+	if (!sock->nonblock || (sock->kind == USER_PIPE && !sock->both))
+		return;
+	for (e = *bucket_of(sock->ino); e; e = e->chain) {
+		if (e->ino != sock->ino || e->dev != sock->dev || (e->kind == USER_PIPE && !e->both))
+			continue;
+		e->nonblock = true;
+		sock->nonblock = false;
+		return;
+	}
+}
+
 /* An entry without a busy half leaves the table; it stays the caller's to free. */
 void user_busy_release(struct user_sock *sock, unsigned int halves)
 {
@@ -138,6 +154,7 @@ void user_busy_release(struct user_sock *sock, unsigned int halves)
 			;
 		*link = sock->chain;
 		busy.entries--;
+		pass_on(sock);
 	}
 	pthread_mutex_unlock(&busy.lock);
 }

@@ -464,7 +464,7 @@ void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int e
 		.bytes_back = op->flows == 2 ? op->flow[1].bytes : 0,
 		.cause = cause,
 		.error = error,
-		.unacked = user_sock_unacked(op->flow[0].dst, op->flow[0].shut),
+		.unacked = op->phase == USER_CONNECTING ? 0 : user_sock_unacked(op->flow[0].dst, op->flow[0].shut),
 		.ended = ended(op, cause, resetting),
 	};
 	user_timer_stop(u, op);
@@ -491,23 +491,32 @@ void user_op_disown(struct user_op *op)
 	}
 }
 
+/* Ended the connection before all was acknowledged? The last acknowledgment may end it, too. */
+static bool broke(struct user *u, struct user_flow *flow)
+{
+	int error;
+
+	if (!user_sock_unacked(flow->dst, flow->shut))
+		return false;
+	error = user_sock_error(flow->dst);
+	if (!error || !user_sock_unacked(flow->dst, flow->shut))
+		return false;
+	user_op_fail(u, flow->op, flow->dst, error);
+	return true;
+}
+
 /* How many bytes the peer acknowledges counts as bytes moved. */
 static void look_at_drain(struct user *u, struct user_op *op)
 {
 	uint32_t left = unacked(op);
 	unsigned int i;
-	int error = 0;
 
-	for (i = 0; i < op->flows && !error; i++) {
-		error = left ? user_sock_error(op->flow[i].dst) : 0;
-		if (error)
-			user_op_fail(u, op, op->flow[i].dst, error);
-	}
+	for (i = 0; i < op->flows; i++)
+		if (broke(u, &op->flow[i]))
+			return;
 	if (left != op->unacked)
 		op->moved = u->now;
 	op->unacked = left;
-	if (error)
-		return;
 	if (left && op->idle_ms && u->now - op->moved >= op->idle_ms)
 		user_op_end(u, op, SPL_IDLE, 0);
 	else

@@ -100,6 +100,7 @@ static int admit_pipe(struct user_sock *sock, unsigned int half)
 		return refuse(sock, -errno, "not open");
 	if (flags & O_DIRECT)
 		return refuse(sock, -EPROTONOSUPPORT, "this pipe carries packets");
+	sock->both = mode == O_RDWR;
 	if (((half & USER_RX) && mode == O_WRONLY) || ((half & USER_TX) && mode == O_RDONLY))
 		return refuse(sock, -ENOTSOCK, "this end of a pipe cannot be used so");
 	if ((half & USER_TX) && (user_sock_poll(sock, POLLOUT) & POLLERR))
@@ -209,6 +210,7 @@ int user_sock_hold(struct user_sock *sock)
 	}
 	sock->fd = fd;
 	sock->held = true;
+	sock->user->watched++;
 	return 0;
 }
 
@@ -435,6 +437,7 @@ void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_g
 	if (sock->held) {
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, sock->fd, NULL);
 		close(sock->fd);
+		u->watched--;
 	}
 	sock->chain = u->dead;
 	u->dead = sock;

@@ -104,18 +104,22 @@ static int deliver(struct user *u)
  * An idle limit is judged only when all that came is known. What is ready comes in turn, so it is after as many
  * full rounds as there are files to fill them.
  */
-static bool all_known(struct user *u, int n)
+static bool all_known(struct user *u, int n, size_t watched)
 {
-	if (n >= EVENTS && ++u->full <= u->watched / EVENTS)
-		return false;
-	u->full = 0;
-	return true;
+	if (n >= EVENTS && !u->full)
+		u->full = watched / EVENTS + 1;
+	if (n < EVENTS)
+		u->full = 0;
+	else
+		u->full--;
+	return !u->full;
 }
 
 static int user_collect(struct spl *s, int timeout_ms)
 {
 	struct epoll_event ev[EVENTS];
 	struct user *u = s->priv;
+	size_t watched = u->watched;
 	int i, n;
 
 	if (deliver(u))
@@ -131,7 +135,7 @@ static int user_collect(struct spl *s, int timeout_ms)
 	for (i = 0; i < n; i++)
 		heed(u, &ev[i]);
 	run(u);
-	if (all_known(u, n))
+	if (all_known(u, n, watched))
 		user_timer_run(u);
 	round_end(u);
 	return deliver(u);

@@ -138,7 +138,7 @@ struct user {
 	uint64_t alarm;			/* what timerfd is set to, ms; 0: not set */
 	uint64_t now;			/* ms, as of the beginning of this round */
 	size_t watched;			/* files in the epoll set */
-	size_t full;			/* rounds in a row that may not have seen all events */
+	size_t full;			/* full rounds until all that was ready has been seen */
 	struct user_flows run;
 	size_t runs;			/* flows in it */
 	struct user_ops done;

@@ -159,6 +159,7 @@ struct user {
 
 /* user_busy.c */
 int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock **out);
+int user_busy_check_file(struct user *u, int fd, int r);
 bool user_busy_same(const struct user_sock *sock, int fd);
 void user_busy_release(struct user_sock *sock, unsigned int halves);
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "user.h"
@@ -103,6 +104,31 @@ static int take(struct user *u, const struct stat *st, int fd, unsigned int halv
 	return 0;
 }
 
+static int look_at_file(struct user *u, int fd, struct stat *st)
+{
+	if (fstat(fd, st))
+		return spl_refuse(u->spl, -errno, "descriptor %d is not open", fd);
+	if (!S_ISSOCK(st->st_mode) && (fcntl(fd, F_GETFL) & O_PATH))
+		return spl_refuse(u->spl, -EBADF, "descriptor %d: a path only", fd);
+	if (!S_ISSOCK(st->st_mode) && !S_ISFIFO(st->st_mode))
+		return spl_refuse(u->spl, -ENOTSOCK, "descriptor %d is neither a socket nor a pipe", fd);
+	return 0;
+}
+
+/* The source is refused with r: a sink that is no end at all is the better reason. */
+int user_busy_check_file(struct user *u, int fd, int r)
+{
+	char why[SPL_SENTENCE_MAX];
+	struct stat st;
+	int other;
+
+	if (r == -EBADF || r == -ENOTSOCK)
+		return r;
+	memcpy(why, u->spl->sentence, sizeof(why));
+	other = look_at_file(u, fd, &st);
+	return other ? other : spl_refuse(u->spl, r, "%s", why);
+}
+
 /*
  * Marks the halves of the file behind fd as busy. *out may be an entry that this context has for the
  * file's other half. What kind of socket it is, is not looked at here.
@@ -110,14 +136,10 @@ static int take(struct user *u, const struct stat *st, int fd, unsigned int halv
 int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock **out)
 {
 	struct stat st;
-	int r;
+	int r = look_at_file(u, fd, &st);
 
-	if (fstat(fd, &st))
-		return spl_refuse(u->spl, -errno, "descriptor %d is not open", fd);
-	if (!S_ISSOCK(st.st_mode) && (fcntl(fd, F_GETFL) & O_PATH))
-		return spl_refuse(u->spl, -EBADF, "descriptor %d: a path only", fd);
-	if (!S_ISSOCK(st.st_mode) && !S_ISFIFO(st.st_mode))
-		return spl_refuse(u->spl, -ENOTSOCK, "descriptor %d is neither a socket nor a pipe", fd);
+	if (r)
+		return r;
 	pthread_mutex_lock(&busy.lock);
 	r = take(u, &st, fd, halves, out);
 	pthread_mutex_unlock(&busy.lock);

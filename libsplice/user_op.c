@@ -175,7 +175,7 @@ int user_op_attach(struct user *u, struct user_op *op, const struct spl_request 
 	if (req->kind != SPL_OP_SEND)
 		r = user_op_take_end(u, req->source, rx, false, &src);
 	if (r)
-		return r;
+		return user_busy_check_file(u, req->sink, r);
 	r = user_op_take_end(u, req->sink, tx, may_connect, &dst);
 	if (r == -EBUSY && pair && user_busy_same(src, req->sink))
 		r = spl_refuse(u->spl, -EINVAL, "a pair takes two sockets, not the same one twice");

@@ -54,6 +54,7 @@ struct user_sock {
 	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
 	bool both : 1;			/* a FIFO opened for both: one file, two entries */
 	uint8_t nonblock;		/* O_NONBLOCK was not set; under busy.lock while others may use the file */
+	int lent;			/* the caller's descriptor, once held */
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
 	int error;			/* that a call has taken from the socket, where nobody else will see it */

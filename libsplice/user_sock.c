@@ -208,6 +208,7 @@ int user_sock_hold(struct user_sock *sock)
 		close(fd);
 		return r;
 	}
+	sock->lent = sock->fd;
 	sock->fd = fd;
 	sock->held = true;
 	sock->user->watched++;
@@ -412,6 +413,24 @@ static void never_linger(const struct user_sock *sock)
 }
 
 /*
+ * The caller may have closed a borrowed descriptor, and ours be the last: then it must not linger. If he has it
+ * still, he gets his SO_LINGER back.
+ */
+static void close_borrowed(const struct user_sock *sock)
+{
+	struct linger was = { 0 }, off = { 0 };
+	socklen_t len = sizeof(was);
+
+	if (sock->kind != USER_TCP || getsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &was, &len))
+		was.l_onoff = 0;
+	if (was.l_onoff && was.l_linger)
+		setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+	close(sock->fd);
+	if (was.l_onoff && was.l_linger && user_busy_same(sock, sock->lent))
+		setsockopt(sock->lent, SOL_SOCKET, SO_LINGER, &was, sizeof(was));
+}
+
+/*
  * An operation lets go of these halves, which are left as they were unless the socket is closed for good. With the
  * last half our descriptor goes. The memory stays until the end of the round, as an event in hand may name it.
  */
@@ -436,7 +455,10 @@ void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_g
 	restore_blocking(sock);
 	if (sock->held) {
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, sock->fd, NULL);
-		close(sock->fd);
+		if (close_for_good)
+			close(sock->fd);
+		else
+			close_borrowed(sock);
 		u->watched--;
 	}
 	sock->chain = u->dead;

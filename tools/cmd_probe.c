@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -92,24 +93,40 @@ static void consider_privilege(const struct machine *m, struct spl_probe *p)
 	snprintf(p->advice, sizeof(p->advice), "run as root, or set net.sksplice.unprivileged=1");
 }
 
-static void print_promises(uint32_t caps)
+/* What a working engine promises only to a program that requires it. */
+static uint32_t promises_on_request(const struct spl_probe *p)
 {
-	const char *between = "";
+	uint32_t found = 0;
+	struct spl *s;
 
+	for (size_t i = 0; i < ARRAY_SIZE(promises) && !p->error; i++) {
+		struct spl_open_opts opts = { .sz = sizeof(opts), .engine = p->engine, .require = promises[i].bit };
+
+		if (p->caps & promises[i].bit || spl_open(&s, &opts))
+			continue;
+		found |= promises[i].bit;
+		spl_close(s);
+	}
+	return found;
+}
+
+static void print_promises(const char *before, uint32_t caps)
+{
 	for (size_t i = 0; i < ARRAY_SIZE(promises); i++) {
 		if (!(caps & promises[i].bit))
 			continue;
-		printf("%s%s", between, promises[i].name);
-		between = ", ";
+		printf("%s%s", before, promises[i].name);
+		before = ", ";
 	}
-	putchar('\n');
 }
 
 static void print_engine(const struct spl_probe *p)
 {
-	printf("%-14s %s", spl_engine_name(p->engine), p->error ? "no: " : "yes: ");
+	printf("%-14s %s", spl_engine_name(p->engine), p->error ? "no: " : "yes");
 	if (!p->error) {
-		print_promises(p->caps);
+		print_promises(": ", p->caps);
+		print_promises("; if required: ", promises_on_request(p));
+		putchar('\n');
 		return;
 	}
 	puts(*p->reason ? p->reason : strerror(-p->error));
@@ -136,25 +153,50 @@ static void print_machine(const struct machine *m)
 	puts(*between ? "" : "none that matters");
 }
 
+/* What a program that names no engine gets: "" for none. */
+static const char *chosen(void)
+{
+	struct spl *s;
+	const char *name;
+
+	if (spl_open(&s, NULL))
+		return "";
+	name = spl_engine_name(spl_engine(s));
+	spl_close(s);
+	return name;
+}
+
 static void print_text(const struct machine *m, const struct spl_probe *p, size_t n)
 {
+	const char *named = getenv("SPL_ENGINE"), *automatic = chosen();
+
 	print_machine(m);
 	printf("\n%-14s %s\n", "ENGINE", "WORKS HERE");
 	for (size_t i = 0; i < n; i++)
 		print_engine(&p[i]);
+	printf("\nauto: %s%s%s\n", *automatic ? automatic : "none", named && *named ? ", by SPL_ENGINE=" : "",
+	       named ? named : "");
+}
+
+static struct json_object *promises_json(uint32_t caps)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < ARRAY_SIZE(promises); i++)
+		if (caps & promises[i].bit)
+			json_object_array_add(a, json_object_new_string(promises[i].name));
+	return a;
 }
 
 static struct json_object *engine_json(const struct spl_probe *p)
 {
-	struct json_object *o = json_object_new_object(), *caps = json_object_new_array();
+	struct json_object *o = json_object_new_object();
 
-	for (size_t i = 0; i < ARRAY_SIZE(promises); i++)
-		if (p->caps & promises[i].bit)
-			json_object_array_add(caps, json_object_new_string(promises[i].name));
 	out_add_string(o, "engine", spl_engine_name(p->engine));
 	out_add_bool(o, "works", !p->error);
 	out_add_u64(o, "error", (uint64_t)-p->error);
-	json_object_object_add(o, "caps", caps);
+	json_object_object_add(o, "caps", promises_json(p->caps));
+	json_object_object_add(o, "caps_if_required", promises_json(promises_on_request(p)));
 	out_add_string(o, "reason", p->reason);
 	out_add_string(o, "advice", p->advice);
 	return o;
@@ -178,6 +220,7 @@ static void print_json(const struct machine *m, const struct spl_probe *p, size_
 		out_add_bool(o, "unprivileged", m->unprivileged);
 	json_object_object_add(o, "privileges", held);
 	json_object_object_add(o, "engines", engines);
+	out_add_string(o, "auto", chosen());
 	out_json(o);
 }
 

@@ -9,8 +9,8 @@
 #include "../libsplice/probe.h"
 #include "relay.h"
 
-enum { OPT_LISTEN = 256, OPT_TO, OPT_ENGINE, OPT_IDLE, OPT_CONNECT, OPT_MAX, OPT_DRAIN, OPT_METRICS, OPT_QUIET,
-       OPT_VERBOSE };
+enum { OPT_LISTEN = 256, OPT_TO, OPT_ENGINE, OPT_IDLE, OPT_CONNECT, OPT_MAX, OPT_DRAIN, OPT_METRICS, OPT_SHARE,
+       OPT_QUIET, OPT_VERBOSE };
 
 static const struct option options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },
@@ -21,6 +21,7 @@ static const struct option options[] = {
 	{ "max-connections", required_argument, NULL, OPT_MAX },
 	{ "drain", required_argument, NULL, OPT_DRAIN },
 	{ "metrics", required_argument, NULL, OPT_METRICS },
+	{ "reuse-port", no_argument, NULL, OPT_SHARE },
 	{ "quiet", no_argument, NULL, OPT_QUIET },
 	{ "verbose", no_argument, NULL, OPT_VERBOSE },
 	CLI_COMMON_OPTIONS
@@ -123,6 +124,9 @@ static void take_option(const struct command *cmd, struct relay_options *o, int 
 		if (cli_parse_u64(optarg, 0, UINT32_MAX, &o->max))
 			cli_usage(cmd, "'%s' is not a number of connections", optarg);
 		return;
+	case OPT_SHARE:
+		o->share = true;
+		return;
 	case OPT_QUIET:
 		o->talk = TALK_QUIET;
 		return;
@@ -150,6 +154,9 @@ static void parse_options(const struct command *cmd, struct relay_options *o, in
 		cli_usage(cmd, "--listen is missing");
 	if (!o->n_targets)
 		cli_usage(cmd, "--to is missing");
+	for (size_t i = 0; i < o->n_listeners && o->share; i++)
+		if (o->listeners[i].addr.sa.sa_family == AF_UNIX)
+			cli_usage(cmd, "--reuse-port: relays can share ports, not unix sockets");
 }
 
 /* What the probe advises for those engines that were asked for. */
@@ -163,24 +170,41 @@ static void advise(enum spl_engine engine)
 			cli_error("engine %s: %s", spl_engine_name(found[i].engine), found[i].advice);
 }
 
-static int open_engine(struct spl **spl, enum spl_engine engine)
+/* What nobody named was chosen: which engine it is, and what spoke against the module. */
+static void say_engine(const struct spl *spl)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = engine };
+	const char *named = getenv("SPL_ENGINE");
+	struct spl_probe kmod = { 0 };
+
+	fprintf(stderr, "relay: engine %s", spl_engine_name(spl_engine(spl)));
+	if (named && *named && strcmp(named, "auto"))
+		fprintf(stderr, ", as SPL_ENGINE says");
+	else if (spl_engine(spl) != SPL_ENGINE_KMOD && spl_probe(&kmod, 1) == 1 && kmod.error)
+		fprintf(stderr, "; not kmod: %s", *kmod.reason ? kmod.reason : strerror(-kmod.error));
+	fputc('\n', stderr);
+}
+
+static int open_engine(struct spl **spl, const struct relay_options *o)
+{
+	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = o->engine };
 	int error = spl_open(spl, &opts);
 
-	if (!error)
+	if (!error) {
+		if (o->engine == SPL_ENGINE_AUTO && o->talk != TALK_QUIET)
+			say_engine(*spl);
 		return CLI_OK;
+	}
 	cli_error("no engine: %s", spl_strerror_last(NULL));
 	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EINVAL)
 		return CLI_FAILED;
-	advise(engine);
+	advise(o->engine);
 	return CLI_UNAVAILABLE;
 }
 
-static int open_listener(struct listener *l)
+static int open_listener(struct listener *l, bool shared)
 {
 	char text[ADDR_TEXT];
-	int error = relay_listen(l);
+	int error = relay_listen(l, shared);
 
 	if (error)
 		cli_error("cannot listen on %s: %s", addr_format(&l->addr, text), strerror(-error));
@@ -190,9 +214,9 @@ static int open_listener(struct listener *l)
 static int open_listeners(struct relay_options *o)
 {
 	for (size_t i = 0; i < o->n_listeners; i++)
-		if (open_listener(&o->listeners[i]))
+		if (open_listener(&o->listeners[i], o->share))
 			return CLI_FAILED;
-	if (o->metrics.addr.len && open_listener(&o->metrics))
+	if (o->metrics.addr.len && open_listener(&o->metrics, false))
 		return CLI_FAILED;
 	return CLI_OK;
 }
@@ -249,7 +273,7 @@ int cmd_relay(const struct command *cmd, int argc, char **argv)
 
 	parse_options(cmd, &o, argc, argv);
 	raise_limit();
-	status = open_engine(&r.spl, o.engine);
+	status = open_engine(&r.spl, &o);
 	if (status)
 		return status;
 	status = serve(&r);

@@ -67,6 +67,7 @@ struct relay_options {
 	struct listener metrics;	/* addr.len 0: none */
 	enum spl_engine engine;
 	enum relay_talk talk;
+	bool share;			/* the listening ports with other relays */
 	uint32_t idle_ms, connect_ms, drain_ms;
 	uint64_t max;			/* open connections; 0: no limit */
 };
@@ -75,10 +76,10 @@ struct relay {
 	struct relay_options *opts;
 	struct spl *spl;
 	int epoll;
-	struct watch events;		/* of the engine */
 	struct watch signals;
 	int spare;			/* a socket made ahead, of family spare_family; -1: none */
 	int spare_family;
+	int reserve[2];			/* descriptors kept for the engine; -1: none */
 	size_t turn;			/* of the next connection, in opts->first[] */
 
 	bool accepting, answering;	/* whether the listening sockets are looked at */
@@ -111,17 +112,20 @@ int relay_run(struct relay *r);
 void relay_log(struct relay *r, enum relay_talk level, const char *fmt, ...) PRINTF(3, 4);
 
 /* relay_listen.c */
-int relay_listen(struct listener *l);
+void relay_keep_alive(int fd, int family);
+int relay_listen(struct listener *l, bool shared);
 int relay_accept(struct relay *r, struct watch *w, struct addr *peer);
 void relay_accept_clients(struct relay *r, struct watch *w, uint32_t events);
+void relay_accept_rest(struct relay *r, struct watch *w);
 void relay_listener_close(struct listener *l);
 
 /* relay_conn.c */
+void relay_reserve(struct relay *r, bool keep);
 bool relay_has_room(const struct relay *r);
 bool relay_make_spare(struct relay *r);
 void relay_connect(struct relay *r, int client, const struct addr *peer);
 void relay_expire_attempts(struct relay *r, uint64_t now);
-void relay_take_events(struct relay *r);
+void relay_take_events(struct relay *r, int timeout_ms);
 void relay_conn_release(struct relay *r);
 
 /* relay_metrics.c */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Connections of the relay: the other side is connected, both are given to the engine, the end is counted. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +27,22 @@ static void abort_socket(struct relay *r, int fd)
 	r->starved_until = 0;
 }
 
+static int make_socket(int family)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0)
+		relay_keep_alive(fd, family);
+	return fd;
+}
+
 /* Makes the socket that the next connection will need, and waits if there is no descriptor for it. */
 bool relay_make_spare(struct relay *r)
 {
 	if (r->spare >= 0)
 		return true;
 	r->spare_family = r->opts->targets[r->opts->first[r->turn]].sa.sa_family;
-	r->spare = socket(r->spare_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	r->spare = make_socket(r->spare_family);
 	if (r->spare >= 0)
 		return true;
 	relay_starved(r, "socket");
@@ -49,7 +59,7 @@ static int take_socket(struct relay *r, int family)
 		return fd;
 	if (fd >= 0)
 		close(fd);
-	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	return make_socket(family);
 }
 
 static void log_unreachable(struct relay *r, const struct attempt *a, int error)
@@ -95,38 +105,90 @@ static void refuse(struct relay *r, struct attempt *a, int error)
 	r->count.refused++;
 }
 
-static void keep_alive(int fd)
+/*
+ * Descriptors that are there to be given up: an engine may need two for a moment when it takes two over, and no client
+ * whom we have accepted is to be sent away for that.
+ */
+void relay_reserve(struct relay *r, bool keep)
 {
-	int on = 1;
-
-	/* a peer that vanished is found out in the end, idle limit or not; unix sockets say no, and need none */
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	for (size_t i = 0; i < ARRAY_SIZE(r->reserve); i++) {
+		if (!keep && r->reserve[i] >= 0)
+			close(r->reserve[i]);
+		r->reserve[i] = keep ? fcntl(r->epoll, F_DUPFD_CLOEXEC, 0) : -1;
+	}
 }
 
-/* Both sides are connected. On success the engine has the descriptors. */
-static void hand_over(struct relay *r, struct attempt *a)
+static int splice_both(struct relay *r, const struct attempt *a, struct carried *c)
 {
-	struct carried *c = calloc(1, sizeof(*c));
 	struct spl_opts opts = {
 		.sz = sizeof(opts),
 		.idle_ms = r->opts->idle_ms,
 		.user_data = (uintptr_t)c,
 	};
+	int error = spl_splice_pair(r->spl, a->client, a->watch.fd, &opts, &c->token);
+
+	if (error != -EMFILE)
+		return error;
+	relay_reserve(r, false);
+	error = spl_splice_pair(r->spl, a->client, a->watch.fd, &opts, &c->token);
+	relay_reserve(r, true);
+	return error;
+}
+
+/* Gives both sides to the engine: 0, and it has the descriptors; -EINPROGRESS: the target is not connected yet. */
+static int offer(struct relay *r, struct attempt *a)
+{
+	struct carried *c = calloc(1, sizeof(*c));
+	int error = c ? splice_both(r, a, c) : -ENOMEM;
+
+	if (error) {
+		free(c);
+		return error;
+	}
+	LIST_INSERT_HEAD(&r->carried, c, all);
+	r->count.active++;
+	r->starved_until = 0;
+	log_carried(r, a, c->token);
+	return 0;
+}
+
+/* Until the target answers, or its time is over. */
+static int wait_for(struct relay *r, struct attempt *a)
+{
+	int error = relay_watch(r, &a->watch, EPOLLOUT);
+
+	if (error)
+		return -error;
+	a->deadline = relay_now() + r->opts->connect_ms;
+	TAILQ_INSERT_TAIL(&r->attempts, a, by_deadline);
+	return 0;
+}
+
+static int socket_error(int fd)
+{
+	socklen_t len = sizeof(int);
 	int error;
 
-	keep_alive(a->client);
-	keep_alive(a->watch.fd);
-	error = c ? spl_splice_pair(r->spl, a->client, a->watch.fd, &opts, &c->token) : -ENOMEM;
-	if (error < 0) {
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? errno : error;
+}
+
+/*
+ * The target has been called. One that is near has answered already, and nothing need be waited for: the engine tells.
+ * 0: the attempt waits, or is over and gone; else why this target will not do.
+ */
+static int hand_over(struct relay *r, struct attempt *a)
+{
+	int failed, error = offer(r, a);
+
+	if (error == -EINPROGRESS)
+		return wait_for(r, a);
+	failed = error == -ENOTCONN ? socket_error(a->watch.fd) : 0;
+	if (failed)
+		return failed;
+	if (error)
 		refuse(r, a, error);
-		free(c);
-	} else {
-		LIST_INSERT_HEAD(&r->carried, c, all);
-		r->count.active++;
-		r->starved_until = 0;
-		log_carried(r, a, c->token);
-	}
 	forget(r, a);
+	return 0;
 }
 
 /* Takes the attempt out of the epoll set and the queue. */
@@ -150,36 +212,26 @@ static void next_target(struct relay *r, struct attempt *a, int error)
 static void attempt_ready(struct relay *r, struct watch *w, uint32_t events)
 {
 	struct attempt *a = (struct attempt *)((char *)w - offsetof(struct attempt, watch));
-	socklen_t len = sizeof(int);
-	int error = 0;
+	int error = events & (EPOLLERR | EPOLLHUP) ? socket_error(w->fd) : 0;
 
-	(void)events;
-	if (getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &len))
-		error = errno;
 	settle(r, a);
-	if (!error) {
-		hand_over(r, a);
+	if (!error)
+		error = hand_over(r, a);
+	if (!error)
 		return;
-	}
 	next_target(r, a, error);
 	try_targets(r, a);
 }
 
-/* 0: connected; -EINPROGRESS: will be; else this target will not do. */
-static int try_target(struct relay *r, struct attempt *a)
+/* 0: it is being connected, or is; else this target will not do. */
+static int call_target(struct relay *r, struct attempt *a)
 {
 	const struct addr *to = &r->opts->targets[a->target];
-	int error;
 
 	a->watch.fd = take_socket(r, to->sa.sa_family);
-	if (a->watch.fd < 0)
-		return -errno;
-	if (!connect(a->watch.fd, &to->sa, to->len))
-		return 0;
-	if (errno != EINPROGRESS)
-		return -errno;
-	error = relay_watch(r, &a->watch, EPOLLOUT);
-	return error ? error : -EINPROGRESS;
+	if (a->watch.fd < 0 || (connect(a->watch.fd, &to->sa, to->len) && errno != EINPROGRESS))
+		return errno;
+	return 0;
 }
 
 /* Goes on with an attempt, which may be gone on return. */
@@ -188,17 +240,12 @@ static void try_targets(struct relay *r, struct attempt *a)
 	int error;
 
 	while (a->left) {
-		error = try_target(r, a);
-		if (!error) {
-			hand_over(r, a);
+		error = call_target(r, a);
+		if (!error)
+			error = hand_over(r, a);
+		if (!error)
 			return;
-		}
-		if (error == -EINPROGRESS) {
-			a->deadline = relay_now() + r->opts->connect_ms;
-			TAILQ_INSERT_TAIL(&r->attempts, a, by_deadline);
-			return;
-		}
-		next_target(r, a, -error);
+		next_target(r, a, error);
 	}
 	give_up(r, a);
 }
@@ -261,13 +308,17 @@ static void count_end(struct relay *r, const struct spl_event *ev)
 	free(c);
 }
 
-/* Counts what has ended since; an engine that cannot tell any more ends the relay. */
-void relay_take_events(struct relay *r)
+/*
+ * Waits until something is to be done: by the engine, which does it here, or by us. Counts what
+ * has ended since; an engine that cannot tell any more ends the relay.
+ */
+void relay_take_events(struct relay *r, int timeout_ms)
 {
 	struct spl_event ev;
 	int n;
 
-	while ((n = spl_next(r->spl, &ev, 0)) > 0) {
+	while ((n = spl_next(r->spl, &ev, timeout_ms)) > 0) {
+		timeout_ms = 0;
 		log_ended(r, &ev);
 		count_end(r, &ev);
 	}

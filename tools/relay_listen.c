@@ -27,12 +27,23 @@ static bool is_stale(const struct addr *addr)
 	return refused;
 }
 
-static int bind_address(int fd, struct addr *addr)
+/* A peer that vanished is found out in the end, idle limit or not; unix sockets need none. */
+void relay_keep_alive(int fd, int family)
+{
+	int on = 1;
+
+	if (family != AF_UNIX)
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+static int bind_address(int fd, struct addr *addr, bool shared)
 {
 	int on = 1, off = 0;
 
 	if (addr->sa.sa_family != AF_UNIX)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)))
+		return -errno;
 	/* [::] written without an address means IPv4 as well; an address means itself */
 	if (addr->sa.sa_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY,
@@ -61,18 +72,20 @@ static bool fall_back(struct addr *addr)
 	return true;
 }
 
-/* Opens l->addr, which afterwards has the port that was chosen. 0 or -errno. */
-int relay_listen(struct listener *l)
+/* Opens l->addr, which afterwards has the port that was chosen; shared: with others who share it. 0 or -errno. */
+int relay_listen(struct listener *l, bool shared)
 {
 	int fd, error;
 
 	fd = socket(l->addr.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return errno == EAFNOSUPPORT && fall_back(&l->addr) ? relay_listen(l) : -errno;
-	error = bind_address(fd, &l->addr);
+		return errno == EAFNOSUPPORT && fall_back(&l->addr) ? relay_listen(l, shared) : -errno;
+	/* for those who will be accepted: they inherit it */
+	relay_keep_alive(fd, l->addr.sa.sa_family);
+	error = bind_address(fd, &l->addr, shared);
 	if (error == -EADDRNOTAVAIL && fall_back(&l->addr)) {
 		close(fd);
-		return relay_listen(l);
+		return relay_listen(l, shared);
 	}
 	if (!error && listen(fd, BACKLOG))
 		error = -errno;
@@ -112,19 +125,33 @@ int relay_accept(struct relay *r, struct watch *w, struct addr *peer)
 	return -1;
 }
 
-void relay_accept_clients(struct relay *r, struct watch *w, uint32_t events)
+/* A batch of those who wait; false: there are no more, or none can be taken. */
+static bool accept_some(struct relay *r, struct watch *w)
 {
 	struct addr peer;
 	int fd;
 
-	(void)events;
-	for (int i = 0; i < RELAY_BATCH && w->fd >= 0 && relay_has_room(r); i++) {
+	for (int i = 0; i < RELAY_BATCH; i++) {
 		/* the second socket first: no client is taken that could only be sent away */
-		if (!relay_make_spare(r))
-			return;
+		if (w->fd < 0 || !relay_has_room(r) || !relay_make_spare(r))
+			return false;
 		fd = relay_accept(r, w, &peer);
 		if (fd < 0)
-			return;
+			return false;
 		relay_connect(r, fd, &peer);
 	}
+	return true;
+}
+
+void relay_accept_clients(struct relay *r, struct watch *w, uint32_t events)
+{
+	(void)events;
+	accept_some(r, w);
+}
+
+/* Before a listener is closed: who has connected to it is not reset, as far as there is room. */
+void relay_accept_rest(struct relay *r, struct watch *w)
+{
+	for (int i = 0; i < BACKLOG / RELAY_BATCH && accept_some(r, w); i++)
+		;
 }

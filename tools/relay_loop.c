@@ -110,10 +110,12 @@ static void begin_drain(struct relay *r)
 {
 	struct relay_options *o = r->opts;
 
+	for (size_t i = 0; i < o->n_listeners; i++) {
+		relay_accept_rest(r, &o->listeners[i].watch);
+		relay_listener_close(&o->listeners[i]);
+	}
 	r->draining = true;
 	r->drain_until = relay_now() + o->drain_ms;
-	for (size_t i = 0; i < o->n_listeners; i++)
-		relay_listener_close(&o->listeners[i]);
 	if (o->talk != TALK_QUIET && r->count.active + r->count.connecting)
 		fprintf(stderr, "relay: waiting for connections to end: %" PRIu64 "\n", r->count.active + r->count.connecting);
 }
@@ -251,6 +253,7 @@ int relay_run(struct relay *r)
 	r->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (r->epoll < 0)
 		return -errno;
+	relay_reserve(r, true);
 	error = add_all(r);
 	if (!error) {
 		announce(r->opts);
@@ -260,6 +263,7 @@ int relay_run(struct relay *r)
 	relay_conn_release(r);
 	if (r->signals.fd >= 0)
 		close(r->signals.fd);
+	relay_reserve(r, false);
 	close(r->epoll);
 	return error;
 }

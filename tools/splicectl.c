@@ -22,7 +22,7 @@ static const struct command commands[] = {
 		.summary = "say which engines work here, and why the others do not",
 	}, {
 		.name = "relay", .args = "--listen ADDR --to ADDR [OPTION]...", .run = cmd_relay, .no_json = true,
-		.summary = "forward TCP connections",
+		.summary = "forward TCP and unix connections",
 		.options =
 		"  --listen ADDR           accept connections here; may be repeated\n"
 		"  --to ADDR               connect to this; may be repeated: taken in turn, the next one on failure\n"
@@ -30,14 +30,18 @@ static const struct command commands[] = {
 		"  --idle SECONDS          end a connection after so long without a byte; 0 (default): never\n"
 		"  --connect-timeout SECS  give an address up after so long (default 5)\n"
 		"  --max-connections N     accept no more while N are open; 0 (default): no limit\n"
-		"  --drain SECONDS         on SIGTERM or SIGINT wait so long for open connections (default 30);\n"
-		"                          a second signal ends at once\n"
+		"  --drain SECONDS         on SIGTERM or SIGINT wait so long for open connections (default 30),\n"
+		"                          then end; a second signal ends at once\n"
 		"  --metrics ADDR          serve Prometheus metrics over HTTP on this loopback address\n"
-		"  --quiet                 no message about single connections\n"
+		"  --reuse-port            share the ports with other relays that have this option: one for each\n"
+		"                          processor, connections are distributed among them\n"
+		"  --quiet                 no message about the engine, nor about single connections\n"
 		"  --verbose               a message for each connection\n"
 		"ADDR: IPV4:PORT, [IPV6]:PORT, NAME:PORT (resolved once, at the start), unix:/PATH, unix:@NAME;\n"
 		"      --listen also takes :PORT (any address) and port 0 (one is chosen and printed)\n"
-		"Connections that the kernel forwards (engine kmod) go on when the relay is gone.\n",
+		"Engines: kmod, the kernel module, forwards in the kernel: connections go on when the relay ends or is\n"
+		"killed. user forwards in this process, on any machine and for any user: what is open when the relay ends\n"
+		"is reset. auto takes kmod where it works, else user; \"splicectl probe\" tells which.\n",
 	}, {
 		.name = "list", .args = "[--bytes]", .run = cmd_list,
 		.summary = "list the operations of this network namespace",

@@ -177,6 +177,7 @@ static int user_open(struct spl *s)
 		return spl_refuse(s, -error, NULL);
 	}
 	s->engine_fd = u->epoll;
+	user_busy_opened();
 	return 0;
 }
 
@@ -213,6 +214,7 @@ static void user_close(struct spl *s)
 	free(u->timers);
 	free(u);
 	s->priv = NULL;
+	user_busy_closed();
 }
 
 /* All of a send is taken, or nothing: is there room at all? */

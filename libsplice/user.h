@@ -57,7 +57,7 @@ struct user_sock {
 	int lent;			/* the caller's descriptor, once held */
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
-	int error;			/* that a call has taken from the socket, where nobody else will see it */
+	_Atomic int error;		/* that a call has taken from the socket, where nobody else will see it */
 	struct user_flow *rx, *tx;
 };
 
@@ -159,8 +159,11 @@ struct user {
 };
 
 /* user_busy.c */
+void user_busy_opened(void);
+void user_busy_closed(void);
 int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock **out);
 int user_busy_check_file(struct user *u, int fd, int r);
+void user_busy_note(struct user_sock *sock, int error);
 bool user_busy_same(const struct user_sock *sock, int fd);
 void user_busy_release(struct user_sock *sock, unsigned int halves);
 

@@ -19,8 +19,27 @@
 static struct {
 	pthread_mutex_t lock;
 	struct user_sock **bucket;
-	size_t buckets, entries;
+	size_t buckets, entries, contexts;
 } busy = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void user_busy_opened(void)
+{
+	pthread_mutex_lock(&busy.lock);
+	busy.contexts++;
+	pthread_mutex_unlock(&busy.lock);
+}
+
+/* The last context leaves no memory behind. A forked child may have entries of its parent's. */
+void user_busy_closed(void)
+{
+	pthread_mutex_lock(&busy.lock);
+	if (!--busy.contexts && !busy.entries) {
+		free(busy.bucket);
+		busy.bucket = NULL;
+		busy.buckets = 0;
+	}
+	pthread_mutex_unlock(&busy.lock);
+}
 
 static struct user_sock **bucket_of(ino_t ino)
 {
@@ -178,6 +197,19 @@ void user_busy_release(struct user_sock *sock, unsigned int halves)
 		busy.entries--;
 		pass_on(sock);
 	}
+	pthread_mutex_unlock(&busy.lock);
+}
+
+/* An error is told once, by the socket to whoever asks first: he tells all operations of the file. */
+void user_busy_note(struct user_sock *sock, int error)
+{
+	struct user_sock *e;
+
+	sock->error = error;
+	pthread_mutex_lock(&busy.lock);
+	for (e = *bucket_of(sock->ino); e; e = e->chain)
+		if (e->ino == sock->ino && e->dev == sock->dev)
+			e->error = error;
 	pthread_mutex_unlock(&busy.lock);
 }
 

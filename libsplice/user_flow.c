@@ -57,14 +57,18 @@ static enum user_verdict sink_full(struct user_flow *flow)
 /* A read did not bring bytes. */
 static enum user_verdict read_failed(struct user *u, struct user_flow *flow, ssize_t n)
 {
+	int error;
+
 	if (n == -EAGAIN)
 		return source_empty(flow);
-	if (!n) {
+	error = n ? (int)-n : flow->src->error;
+	/* a reset that another operation was told of looks like the end; EPIPE is one that came after the end */
+	if (!n && (!error || error == EPIPE || flow->src->kind != USER_TCP)) {
 		flow->eof = true;
 		return USER_MORE;
 	}
-	flow->src->error = (int)-n;
-	user_op_fail(u, flow->op, flow->src, (int)-n);
+	user_busy_note(flow->src, error);
+	user_op_fail(u, flow->op, flow->src, error);
 	return USER_OVER;
 }
 
@@ -79,7 +83,7 @@ static enum user_verdict write_failed(struct user *u, struct user_flow *flow, ss
 		error = flow->dst->error ? flow->dst->error : user_sock_error(flow->dst);
 	if (!error)
 		error = (int)-n;
-	flow->dst->error = error;
+	user_busy_note(flow->dst, error);
 	user_op_fail(u, flow->op, flow->dst, error);
 	return USER_OVER;
 }

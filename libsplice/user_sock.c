@@ -333,7 +333,7 @@ static bool tcp_in(const struct user_sock *sock, unsigned int states)
 }
 
 /*
- * The error that a sink has, or 0. Asking takes it from the socket, so it is kept: there may be a flow the other
+ * The error that a sink has, or 0. Asking takes it from the socket, so it is noted: there may be a flow the other
  * way. Somebody else may have taken it before: a connection that is over is told by its state.
  */
 int user_sock_error(struct user_sock *sock)
@@ -343,10 +343,10 @@ int user_sock_error(struct user_sock *sock)
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
 	error = get_int(sock->fd, SOL_SOCKET, SO_ERROR);
+	if (!error && !sock->error && tcp_in(sock, STATE(TCP_CLOSE)))
+		error = ECONNRESET;
 	if (error)
-		sock->error = error < 0 ? -error : error;
-	else if (!sock->error && tcp_in(sock, STATE(TCP_CLOSE)))
-		sock->error = ECONNRESET;
+		user_busy_note(sock, error < 0 ? -error : error);
 	return sock->error;
 }
 

@@ -1,21 +1,53 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# verdict.sh: what selftests/vm/tap-sum makes of logs, good and bad. Runs on the host.
+# verdict.sh: what selftests/vm/tap-sum makes of logs, good, bad and damaged, and that selftests/vm/collect loses
+# nothing that a test says. Runs on the host.
 top=$(cd "$(dirname "$0")/.." && pwd)
 . "$top/selftests/tap.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+collect=$("$top/selftests/vm/program" collect) || { echo "Bail out! collect does not build"; exit 1; }
+sum() { "$top/selftests/vm/tap-sum" "$@"; }
 
-# verdict NAME "P passed, F failed, S skipped" LINE...: a point. LINE begin and end stand for the marks of a test.
-verdict() {
-	local name=$1 want=$2 got rc
-	shift 2
-	printf '%s\n' "$@" | sed -e 's/^begin$/# test t begin limit=5/' -e 's/^end \(.*\)$/# test t end rc=\1 seconds=1/' > "$work/log"
-	got=$("$top/selftests/vm/tap-sum" --total "$work/log")
+# log LINE...: the log of these lines. "begin [NAME]" and "end RC" stand for the marks of a test; what is between them
+# goes through collect, as it does in a guest.
+log() {
+	local line name=t said=''
+	for line in "$@"; do
+		case $line in
+		begin | 'begin '*)
+			printf %s "$said"
+			name=${line#begin} name=${name# } name=${name:-t} said=''
+			echo "# test $name begin limit=5"
+			;;
+		'end '*)
+			printf '%s' "$said" | "$collect" "$name" 5
+			echo "# test $name end rc=${line#end } seconds=${seconds:-1}"
+			said=''
+			;;
+		'# test '* | '# vm '*) printf %s "$said"; said=''; echo "$line" ;;
+		*) said+=$line$'\n' ;;
+		esac
+	done
+	printf %s "$said"
+}
+
+# judged NAME "P passed, F failed, S skipped": a point, what tap-sum makes of $work/log
+judged() {
+	local got rc
+	got=$(sum --total "$work/log")
 	rc=$?
-	[ "$got" = "$want" ] || echo "# $got"
-	case $want in *' 0 failed'*) [ $rc -eq 0 ] ;; *) [ $rc -ne 0 ] ;; esac && [ "$got" = "$want" ]
-	now $? "$name"
+	[ "$got" = "$2" ] || echo "# $got"
+	case $2 in *' 0 failed'*) [ $rc -eq 0 ] ;; *) [ $rc -ne 0 ] ;; esac && [ "$got" = "$2" ]
+	now $? "$1"
+}
+
+# verdict NAME "P passed, F failed, S skipped" LINE...
+verdict() {
+	local name=$1 want=$2
+	shift 2
+	log "$@" > "$work/log"
+	judged "$name" "$want"
 }
 
 verdict "all pass" "2 passed, 0 failed, 0 skipped" begin 1..2 'ok 1 a' 'ok 2 b' 'end 0'
@@ -27,19 +59,109 @@ verdict "all may be skipped at once" "0 passed, 0 failed, 1 skipped" begin '1..0
 verdict "an empty plan needs a reason" "0 passed, 1 failed, 1 skipped" begin 1..0 'end 0'
 verdict "points missing" "1 passed, 2 failed, 0 skipped" begin 1..3 'ok 1 a' 'end 0'
 verdict "points too many" "2 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' 'ok 2 b' 'end 0'
+verdict "one twice does not make up for one missing" "2 passed, 2 failed, 0 skipped" begin 1..2 'ok 1 a' 'ok 1 a' 'end 0'
 verdict "no plan" "1 passed, 1 failed, 0 skipped" begin 'ok 1 a' 'end 0'
 verdict "no output" "0 passed, 1 failed, 0 skipped" begin 'end 0'
 verdict "no end" "1 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a'
 verdict "no end, and the next begins" "2 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' \
-	'# test u begin' 1..1 'ok 1 b' '# test u end rc=0 seconds=1'
+	'begin u' 1..1 'ok 1 b' 'end 0'
 verdict "all pass, but it returns an error" "1 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' 'end 1'
-verdict "killed by the time limit" "1 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' \
-	'# test t end rc=137 seconds=5.1'
+seconds=5.1 verdict "killed by the time limit" "1 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' 'end 137'
 verdict "bailed out" "1 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' 'Bail out! why' 'end 1'
 verdict "a splat" "1 passed, 1 failed, 0 skipped" begin 1..1 'ok 1 a' 'end 0' '# test t splat: BUG: x'
 verdict "never begun" "0 passed, 1 failed, 0 skipped" '# test t fail: it was not run'
 verdict "indented points are a sub-test's" "1 passed, 0 failed, 0 skipped" begin 1..1 '  not ok 1 x' 'ok 1 a' 'end 0'
 verdict "no test at all" "0 passed, 1 failed, 0 skipped" '# vm done'
+
+log begin 1..9 'ok 1 a' 'ok 3 c' 'ok 4 d' 'ok 9 i' 'end 0' > "$work/log"
+says() { sum "$work/log" | grep -qF -- "$1" || { sum "$work/log"; false; }; }
+ok "it names the points that are missing" says "5 of 9 points are missing: 2, 5-8 (rc 0)"
+
+# Damage on the way. The lines are 1 begin, 2 plan, 3 to 6 the output, 7 sent, 8 end.
+damaged() {
+	log begin 1..3 'ok 1 a' 'ok 2 b' '# words' 'ok 3 c' 'end 0' | sed "$2" > "$work/log"
+	judged "damage: $1" "$3"
+}
+damaged "none" '' "3 passed, 0 failed, 0 skipped"
+damaged "a point is lost" '4d' "2 passed, 2 failed, 0 skipped"
+damaged "a comment is lost" '5d' "3 passed, 1 failed, 0 skipped"
+damaged "two lines are joined" '4{N;s/\n//}' "3 passed, 1 failed, 0 skipped"
+damaged "a point is joined to a comment" '5{N;s/\n//}' "2 passed, 2 failed, 0 skipped"
+damaged "a character is another" '5s/w/v/' "3 passed, 1 failed, 0 skipped"
+damaged "a character is more" '4s/$/./' "3 passed, 1 failed, 0 skipped"
+damaged "a character is lost" '5s/w//' "3 passed, 1 failed, 0 skipped"
+damaged "two lines have changed places" '4{h;d};5{G}' "3 passed, 1 failed, 0 skipped"
+damaged "a line came twice" '5p' "3 passed, 1 failed, 0 skipped"
+damaged "it is not known what was sent" '7d' "3 passed, 1 failed, 0 skipped"
+damaged "points that come after all was sent" '7{p;s/.*/ok 4 d/}' "3 passed, 0 failed, 0 skipped"
+damaged "the end is lost" '8d' "3 passed, 1 failed, 0 skipped"
+
+# What a test says is in the log, however it says it. said NAME RC LIMIT VERDICT SCRIPT
+said() {
+	local rc
+	echo "# test t begin limit=$3" > "$work/log"
+	timeout 20 "$collect" t "$3" sh -c "$5" < /dev/null >> "$work/log" 2>&1
+	rc=$?
+	echo "# test t end rc=$rc seconds=$3" >> "$work/log"
+	[ $rc -eq "$2" ] || { echo "# it returned $rc"; false; }
+	now $? "$1: the result"
+	judged "$1" "$4"
+}
+said "an unfinished line of standard error" 0 9 "2 passed, 0 failed, 0 skipped" \
+	'printf chatter >&2; echo ok 1 a; printf more >&2; echo ok 2 b; echo 1..2'
+said "standard error makes no points" 1 9 "1 passed, 1 failed, 0 skipped" \
+	'echo 1..1; echo ok 1 a; echo 1..7 >&2; echo ok 2 b >&2; echo not ok 3 >&2; exit 1'
+said "a last line without its end" 0 9 "1 passed, 0 failed, 0 skipped" 'echo 1..1; printf "ok 1 a"'
+said "nobody but the harness makes marks" 0 9 "1 passed, 0 failed, 0 skipped" \
+	'echo "# test t sent lines=0 sum=0"; echo "# test t splat: x"; echo "# vm done" >&2; echo 1..1; echo ok 1 a'
+said "control characters and long lines" 0 9 "1 passed, 0 failed, 0 skipped" \
+	'printf "\001\177\000\033\r\n"; head -c 3999 /dev/zero; printf " ok 2 b\nok 1 a\n1..1\n"'
+said "it is stopped in time" 137 1 "1 passed, 1 failed, 0 skipped" 'echo 1..1; echo ok 1 a; sleep 15; echo ok 2'
+said "nobody waits for what it left behind" 0 4 "1 passed, 0 failed, 0 skipped" 'sleep 7 & echo 1..1; echo ok 1 a'
+said "nor for what goes on writing" 0 15 "1 passed, 0 failed, 0 skipped" \
+	'echo 1..1; echo ok 1 a; trap "" PIPE; (sleep 0.1; timeout 2 yes >&2 2> /dev/null) & sleep 0.5'
+said "killed by a signal" 139 9 "1 passed, 1 failed, 0 skipped" 'echo 1..1; echo ok 1 a; kill -SEGV $$'
+said "many lines, and others that talk" 0 15 "20000 passed, 0 failed, 0 skipped" '
+	for i in 1 2 3; do (while printf "ok %d" $i; do :; done) >&2 2> /dev/null & done
+	seq -f "ok %.0f a point" 20000; kill $(jobs -p); echo 1..20000'
+"$collect" t 9 /nowhere > "$work/out"
+now $(($? != 127)) "a program that is not there"
+
+# The second attempt.
+bad=(begin 1..2 'ok 1 a' 'not ok 2 b' 'end 1')
+good=(begin 1..2 'ok 1 a' 'ok 2 b' 'end 0')
+again='# test t again: not ok 2 b'
+verdict "a second attempt that passes" "2 passed, 0 failed, 0 skipped" "${bad[@]}" "$again" "${good[@]}"
+ok "it is said" says "# flaky: t: first attempt: not ok 2 b"
+ok "and where it counts" says "(second attempt)"
+verdict "one that fails" "1 passed, 1 failed, 0 skipped" "${bad[@]}" "$again" "${bad[@]}"
+verdict "one with a splat" "2 passed, 1 failed, 0 skipped" "${bad[@]}" "$again" "${good[@]}" '# test t splat: BUG: x'
+verdict "one that does not come to its end" "0 passed, 1 failed, 0 skipped" "${bad[@]}" "$again" begin 1..1
+verdict "one that was never begun" "1 passed, 1 failed, 0 skipped" "${bad[@]}" "$again"
+verdict "nothing makes a splat good" "3 passed, 2 failed, 0 skipped" "${bad[@]}" '# test t splat: BUG: x' "$again" "${good[@]}"
+verdict "nor a crash" "2 passed, 1 failed, 0 skipped" begin 1..2 '# test t fail: it did not come to its end' \
+	"$again" "${good[@]}"
+verdict "nor just another run" "3 passed, 1 failed, 0 skipped" "${bad[@]}" "${good[@]}"
+verdict "three at most" "9 passed, 2 failed, 0 skipped" \
+	"${bad[@]}" "${bad[@]/begin/begin u}" "${bad[@]/begin/begin v}" "${bad[@]/begin/begin w}" \
+	"$again" "${good[@]}" "${again/t again/u again}" "${good[@]/begin/begin u}" \
+	"${again/t again/v again}" "${good[@]/begin/begin v}" "${again/t again/w again}" "${good[@]/begin/begin w}"
+
+# may_repeat WANT LINE...: which tests --again names, of a guest's log
+may_repeat() {
+	local want=$1 got
+	shift
+	log "$@" > "$work/6.1-1.log"
+	got=$(sum --again "$work/6.1-1.log" | cut -f 1,2 | tr '\t\n' '/ ')
+	[ "$got" = "$want" ] || { echo "$got"; false; }
+}
+ok "those that failed by their points" may_repeat "6.1/t 6.1/u " "${bad[@]}" "${bad[@]/begin/begin u}" "${good[@]/begin/begin v}"
+ok "not those with a splat" may_repeat "6.1/u " "${bad[@]}" "${bad[@]/begin/begin u}" '# test t splat: BUG: x'
+ok "nor without an end" may_repeat "" begin 1..1 'ok 1 a'
+ok "nor the search for leaks" may_repeat "" "${bad[@]/begin/begin vm-closing}"
+ok "nor what failed twice" may_repeat "" "${bad[@]}" "$again" "${bad[@]}"
+ok "none of more than three" may_repeat "" "${bad[@]}" "${bad[@]/begin/begin u}" "${bad[@]/begin/begin v}" \
+	"${bad[@]/begin/begin w}"
 
 # The messages of a kernel that must be seen, and those that must not.
 splat() { echo "$1" | grep -qE -f "$top/selftests/vm/splats"; }

@@ -18,6 +18,7 @@ all: lib tools module
 include libsplice/build.mk
 include tools/build.mk
 include selftests/build.mk
+include selftests/bench/build.mk
 
 lib: $(LIB_TARGETS)
 tools: $(TOOL_TARGETS)
@@ -45,7 +46,14 @@ modules-all: setup
 	@scripts/setup debug-kernel
 	@for k in 6.1 6.12 7.2 debug; do scripts/build-module $$k && echo "module for $$k: ok" || exit 1; done
 
-check: tests
+# The conformance suite once more, with the compiler's checks.
+tests-asan: tests
+	+@$(MAKE) -s --no-print-directory $(JOBS) B=$(B)/asan LIB_LDFLAGS= \
+		CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" tests-only
+
+tests-only: lib $(TEST_TARGETS)
+
+check: tests-asan
 	@selftests/check
 
 check-debug: tests
@@ -53,13 +61,24 @@ check-debug: tests
 
 # One test, in the guest if it is one of the guest's: make test T=forward [K=debug]
 K	?= 6.1
-test: tests
+test: $(if $(filter asan,$(K)),tests-asan,tests)
 	@test -n "$(T)" || { echo "which test? make test T=NAME; selftests/vm/tests.list has the names"; exit 2; }
 	@selftests/check --test "$(T)" $(K)
 
-demo: setup
-	+@$(MAKE) -s --no-print-directory tests > /dev/null
+demo:
+	@scripts/setup demo
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools > /dev/null
 	@selftests/demo
+
+demo-kmod: setup
+	+@$(MAKE) -s --no-print-directory tests > /dev/null
+	@selftests/demo kmod
+
+# ROUNDS= ROWS= RELAYS= SECONDS= PAIRS=: selftests/bench/bench tells.
+bench:
+	@scripts/setup bench
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(BENCH_TARGETS)
+	@B=$(B) selftests/bench/bench
 
 SBINDIR	?= $(PREFIX)/sbin
 install: lib tools
@@ -83,11 +102,13 @@ help:
 	@echo "make                 build/libsplice.so .a .pc, build/splicectl, build/sksplice.ko"
 	@echo "make module KVER=V   the module for kernel V"
 	@echo "make modules-all     the module for every supported kernel"
-	@echo "make demo            a real download through the module, in a guest"
+	@echo "make demo            a real download through the best engine of this machine"
+	@echo "make demo-kmod       a real download through the module, in a guest"
 	@echo "make check           all tests: on this machine, in a 6.1 guest, in a guest with KASAN and lockdep"
 	@echo "make check-debug     the last of these alone"
-	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers)"
+	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers; K=user, asan, valgrind: here)"
+	@echo "make bench           our relay side by side with others, six minutes (ROUNDS= ROWS= RELAYS=)"
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools tests setup module modules-all check check-debug test demo install install-module clean help
+.PHONY: all lib tools tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench install install-module clean help

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+# The benchmark's own programs, into $(B)/bench/: the load generator, which selftests/idle.sh uses too, and the
+# hand-written relays. Included by the top-level Makefile.
+
+BENCH_OBJ := $(B)/obj/bench
+BENCH_LOAD := load net measure proc bulk echo rr conn pairs verify hold diag
+BENCH_RELAY := relay relay_conn relay_splice relay_copy
+BENCH_CFLAGS = $(CFLAGS) $(WARN) -std=gnu11 -D_GNU_SOURCE
+BENCH_TARGETS := $(B)/bench/load $(B)/bench/relay
+TEST_TARGETS += $(B)/bench/load
+
+$(BENCH_OBJ)/%.o: selftests/bench/%.c selftests/bench/build.mk
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/bench/load: $(BENCH_LOAD:%=$(BENCH_OBJ)/%.o)
+$(B)/bench/relay: $(BENCH_RELAY:%=$(BENCH_OBJ)/%.o)
+$(BENCH_TARGETS):
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS)
+
+-include $(wildcard $(BENCH_OBJ)/*.d)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* borrow.c: the two ends that a forward borrows: which, how many, what becomes of them. */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #define SEED 1
 
@@ -13,16 +12,17 @@ FIXTURE(borrow) {
 FIXTURE_VARIANT(borrow) {
 	enum spl_engine engine;
 	enum net net;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(borrow, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
-FIXTURE_VARIANT_ADD(borrow, kmod_v6) { .engine = SPL_ENGINE_KMOD, .net = NET_V6 };
-FIXTURE_VARIANT_ADD(borrow, kmod_mixed) { .engine = SPL_ENGINE_KMOD, .net = NET_MIXED };
-FIXTURE_VARIANT_ADD(borrow, kmod_mapped) { .engine = SPL_ENGINE_KMOD, .net = NET_MAPPED };
+KMOD_TCP(borrow);
+USER_SOCKETS(borrow);
+USER_PIPES(borrow);
+USER_LOSSLESS(borrow);
 
 FIXTURE_SETUP(borrow)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
 }
 
@@ -51,6 +51,7 @@ FIXTURE_TEARDOWN(borrow)
 	} while (0)
 
 /* Source and sink may be the two halves of one socket. */
+NEEDS(borrow, echo, NEEDS_TWO_WAY);
 TEST_F(borrow, echo)
 {
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 500000, .chunk = 9000 };
@@ -65,7 +66,7 @@ TEST_F(borrow, echo)
 	ASSERT_EQ(0, spl_forward(self->s, self->r.a, self->r.a, SPL_ALL,
 				 OPTS(.flags = SPL_F_SHUTDOWN), &token));
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 777));
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	EXPECT_EQ(777, take_rest(self->r.c, SEED, 0));
 	ends_with(token, SPL_EOF, 777);
 }
@@ -100,6 +101,7 @@ TEST_F_TIMEOUT(borrow, many_at_once, 120)
 }
 
 /* Both halves of both sockets, by two forwards at the same time. */
+NEEDS(borrow, both_halves, NEEDS_TWO_WAY);
 TEST_F(borrow, both_halves)
 {
 	struct stream tx = { .fd = self->r.c, .seed = 1, .len = 300001 };
@@ -137,22 +139,52 @@ TEST_F(borrow, close_of_borrowed)
 	ASSERT_EQ(0, take(self->r.s, SEED, 1000, 4000));
 	ends_with(token, SPL_DONE, 5000);
 	EXPECT_EQ(0, at_eof(self->r.s));
-	EXPECT_EQ(0, at_eof(self->r.c));
+	EXPECT_EQ(0, at_end(self->r.c));
 }
 
-/* A dup of a busy end is that busy end, in this process and in a child. */
+/* A dup of a busy end is that busy end, also for another context. */
 TEST_F(borrow, dup_is_the_same_end)
 {
+	int source = dup(self->r.a), sink = dup(self->r.b);
+	uint64_t token, none;
+	struct spl *other;
+	struct relay more;
+
+	ASSERT_EQ(0, engine_open(&other, variant->engine));
+	ASSERT_EQ(0, relay_open(&more, variant->net));
+	start(10, NULL, &token);
+	EXPECT_EQ(-EBUSY, spl_forward(self->s, source, more.b, 1, NULL, &none));
+	EXPECT_EQ(-EBUSY, spl_forward(self->s, more.a, sink, 1, NULL, &none));
+	EXPECT_EQ(-EBUSY, spl_splice(other, source, more.b, NULL, &none));
+	EXPECT_EQ(-EBUSY, spl_splice(other, more.a, sink, NULL, &none));
+	EXPECT_EQ(true, fd_open(source) && fd_open(sink));
+	EXPECT_EQ(0, alive(more.c, more.a));
+	EXPECT_EQ(0, alive(more.b, more.s));
+	ASSERT_EQ(0, put(self->r.c, SEED, 0, 11));
+	ends_with(token, SPL_DONE, 10);
+	EXPECT_EQ(0, take(source, SEED, 10, 1));
+	ASSERT_EQ(0, spl_forward(other, source, sink, 1, NULL, &token));
+	ASSERT_EQ(0, put(self->r.c, SEED, 11, 1));
+	EXPECT_EQ(0, take(self->r.s, SEED, 0, 10));
+	EXPECT_EQ(0, take(self->r.s, SEED, 11, 1));
+	spl_close(other);
+	close(source);
+	close(sink);
+	relay_close(&more);
+}
+
+/* In a child too. */
+NEEDS(borrow, dup_refuses_to_read, SPL_CAP_EXCLUSIVE);
+TEST_F(borrow, dup_refuses_to_read)
+{
 	int twin = dup(self->r.a), status;
-	uint64_t token, other;
+	uint64_t token;
 	char byte;
 	pid_t pid;
 
-	need_cap(self->s, SPL_CAP_EXCLUSIVE);
 	start(10, NULL, &token);
 	EXPECT_EQ(-1, recv(twin, &byte, 1, MSG_DONTWAIT));
 	EXPECT_EQ(EBUSY, errno);
-	EXPECT_EQ(-EBUSY, spl_forward(self->s, twin, self->r.b, 1, NULL, &other));
 	pid = fork();
 	if (!pid)
 		_exit(recv(self->r.a, &byte, 1, MSG_DONTWAIT) < 0 && errno == EBUSY ? 0 : 1);
@@ -178,6 +210,7 @@ TEST_F(borrow, idle)
 }
 
 /* What was queued when the source was reset is still delivered; then the failure is told. */
+NEEDS(borrow, source_reset, NEEDS_TCP_CLIENT);
 TEST_F(borrow, source_reset)
 {
 	struct spl_event ev;
@@ -197,6 +230,7 @@ TEST_F(borrow, source_reset)
 	EXPECT_EQ(0, alive(self->r.b, self->r.s));
 }
 
+NEEDS(borrow, sink_reset, NEEDS_TCP_SERVER);
 TEST_F(borrow, sink_reset)
 {
 	struct spl_event ev;
@@ -210,8 +244,31 @@ TEST_F(borrow, sink_reset)
 	EXPECT_EQ(ECONNRESET, ev.error);
 	EXPECT_EQ(SPL_END_SINK, ev.ended & SPL_END_SINK);
 	/* what the sink did not accept is still the caller's */
-	EXPECT_EQ(0, take(self->r.a, SEED, ev.bytes, 2000 - ev.bytes));
+	EXPECT_EQ(0, take_back(self->s, token, self->r.a, SEED, ev.bytes, 2000 - ev.bytes));
 	EXPECT_EQ(0, alive(self->r.c, self->r.a));
 }
 
-TEST_HARNESS_MAIN
+/* Nobody is there any more to read: of a pipe, or of a socket in an orderly way. */
+TEST_F(borrow, sink_gone)
+{
+	struct spl_event ev;
+	uint64_t token, pos;
+	int n = 0;
+
+	start(SPL_ALL, NULL, &token);
+	close_fd(&self->r.s);
+	for (pos = 0; !n && pos < WAIT_MS; pos++) {
+		ASSERT_EQ(0, put(self->r.c, SEED, pos, 1));
+		n = spl_wait(self->s, token, &ev, 1);
+	}
+	ASSERT_EQ(1, n);
+	EXPECT_EQ(SPL_SINK_FAILED, ev.cause);
+	EXPECT_TRUE(ev.error == EPIPE || ev.error == ECONNRESET) {
+		TH_LOG("%s", strerror(ev.error));
+	}
+	EXPECT_EQ(SPL_END_SINK, ev.ended & SPL_END_SINK);
+	EXPECT_EQ(0, take_back(self->s, token, self->r.a, SEED, ev.bytes, pos - ev.bytes));
+	EXPECT_EQ(0, alive(self->r.c, self->r.a));
+}
+
+SUITE_MAIN

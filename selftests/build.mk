@@ -2,14 +2,14 @@
 # Builds the test programs into $(B)/selftests/. Included by the top-level Makefile.
 
 # One program per name, with the harness's main(); helpers have their own.
-TESTS := forward borrow cancel exclusive splice owner immediate bounded refuse options rights events \
-	 netlink_fuzz stress lib_args
+TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim send drain connecting trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
+	 rights events netlink_fuzz stress lib_args
 TEST_HELPERS := hold peer
-TEST_COMMON := util stream nl drive
+TEST_COMMON := util stream nl drive driven
 
 TEST_OBJ := $(B)/obj/selftests
 TEST_CFLAGS = $(CFLAGS) $(WARN) -Wno-sign-compare -Wno-unused-parameter -std=gnu11 -pthread \
-	-isystem $(B)/include/kselftest -Ilibsplice -Ikmod/uapi
+	-isystem build/include/kselftest -Ilibsplice -Ikmod/uapi
 TEST_PROGRAMS := $(TESTS:%=$(B)/selftests/%) $(TEST_HELPERS:%=$(B)/selftests/%)
 
 TEST_TARGETS += $(TEST_PROGRAMS) $(TEST_OBJ)/header_cc.o
@@ -19,7 +19,7 @@ $(TEST_OBJ)/%.o: selftests/%.c
 	$(CC) $(TEST_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The tests take their verdicts from the harness, which comes at set-up.
-$(TESTS:%=$(TEST_OBJ)/%.o): $(B)/include/kselftest/kselftest_harness.h
+$(TESTS:%=$(TEST_OBJ)/%.o): build/include/kselftest/kselftest_harness.h
 
 # The header must be one for C++ as well.
 CXX ?= g++

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* exclusive.c: a busy end refuses everybody else; the other half of its socket stays free. */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -20,15 +19,14 @@ FIXTURE(exclusive) {
 FIXTURE_VARIANT(exclusive) {
 	enum spl_engine engine;
 	enum net net;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(exclusive, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
-FIXTURE_VARIANT_ADD(exclusive, kmod_v6) { .engine = SPL_ENGINE_KMOD, .net = NET_V6 };
-FIXTURE_VARIANT_ADD(exclusive, kmod_mapped) { .engine = SPL_ENGINE_KMOD, .net = NET_MAPPED };
+KMOD_TCP(exclusive);
 
 FIXTURE_SETUP(exclusive)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
 }
 
@@ -134,18 +132,14 @@ TEST_F(exclusive, other_halves_are_free)
 static int64_t fill(struct relay *r)
 {
 	struct stream tx = { .fd = r->c, .seed = SEED, .len = SPL_ALL };
-	int err = stream_send(&tx);
-	uint64_t last;
+	int err = stream_send(&tx), stuck;
 
 	if (err)
 		return err;
-	do {
-		last = tx.done;
-		sleep_ms(300);
-	} while (tx.done != last);
+	stuck = stream_stuck(&tx, 300);
 	tx.stop = true;
 	err = stream_join(&tx);
-	return err ? err : (int64_t)tx.done;
+	return stuck ? stuck : err ? err : (int64_t)tx.done;
 }
 
 /* A busy half is neither readable nor writable, whatever stands in its queue. */
@@ -164,7 +158,7 @@ TEST_F_TIMEOUT(exclusive, poll_is_silent, 120)
 	EXPECT_EQ(0, epoll_wait(ep, &got, 1, QUIET_MS));
 	sent = fill(&self->r);
 	ASSERT_LT(0, sent);
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	ASSERT_LT(0, queued(self->r.a));
 	EXPECT_EQ(0, poll_fd(self->r.a, POLLIN | POLLRDNORM | POLLRDHUP | POLLPRI, QUIET_MS));
 	EXPECT_EQ(0, poll_fd(self->r.b, POLLOUT, QUIET_MS));
@@ -271,7 +265,7 @@ TEST_F(exclusive, end_wakes)
 
 	start(SPL_ALL);
 	ASSERT_EQ(0, sleeper_start(&p));
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	EXPECT_EQ(POLLIN, sleeper_join(&p));
 	EXPECT_EQ(0, at_eof(self->r.a));
 }
@@ -411,42 +405,4 @@ TEST_F_TIMEOUT(exclusive, blocked_writer, 90)
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, 5));
 }
 
-/* The ends come back as they were given. */
-TEST_F(exclusive, no_trace)
-{
-	struct linger lin = { .l_onoff = 1, .l_linger = 7 }, now;
-	socklen_t len = sizeof(now);
-	int on;
-
-	for (on = 0; on < 2; on++) {
-		uint64_t pos, began, best = WAIT_MS;
-
-		ASSERT_EQ(0, fcntl(self->r.a, F_SETFL, on ? O_NONBLOCK : 0));
-		ASSERT_EQ(0, fcntl(self->r.b, F_SETFL, on ? O_NONBLOCK : 0));
-		ASSERT_EQ(0, set_opt(self->r.b, IPPROTO_TCP, TCP_NODELAY, !on));
-		ASSERT_EQ(0, set_opt(self->r.b, IPPROTO_TCP, TCP_CORK, on));
-		ASSERT_EQ(0, set_opt(self->r.a, SOL_SOCKET, SO_RCVLOWAT, on ? 37 : 1));
-		lin.l_onoff = on;
-		ASSERT_EQ(0, setsockopt(self->r.b, SOL_SOCKET, SO_LINGER, &lin, sizeof(lin)));
-		start(10);
-		/* none of them may hold a byte back meanwhile; the cork would for 200 ms */
-		for (pos = 0; pos < 3; pos++) {
-			began = now_ms();
-			ASSERT_EQ(0, put(self->r.c, SEED, pos, 1));
-			ASSERT_EQ(0, take(self->r.s, SEED, pos, 1));
-			best = best < now_ms() - began ? best : now_ms() - began;
-		}
-		EXPECT_GT(100, best);
-		stop();
-		EXPECT_EQ(on ? O_NONBLOCK : 0, fcntl(self->r.a, F_GETFL) & O_NONBLOCK);
-		EXPECT_EQ(on ? O_NONBLOCK : 0, fcntl(self->r.b, F_GETFL) & O_NONBLOCK);
-		EXPECT_EQ(!on, get_opt(self->r.b, IPPROTO_TCP, TCP_NODELAY));
-		EXPECT_EQ(on, get_opt(self->r.b, IPPROTO_TCP, TCP_CORK));
-		EXPECT_EQ(on ? 37 : 1, get_opt(self->r.a, SOL_SOCKET, SO_RCVLOWAT));
-		ASSERT_EQ(0, getsockopt(self->r.b, SOL_SOCKET, SO_LINGER, &now, &len));
-		EXPECT_EQ(on, now.l_onoff);
-		EXPECT_EQ(on ? 7 : 0, now.l_linger);
-	}
-}
-
-TEST_HARNESS_MAIN
+SUITE_MAIN

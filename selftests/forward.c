@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* forward.c: a flow that borrows its two ends, for n bytes or to the end of the stream. */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #define SEED 1
 
@@ -13,16 +12,17 @@ FIXTURE(forward) {
 FIXTURE_VARIANT(forward) {
 	enum spl_engine engine;
 	enum net net;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(forward, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
-FIXTURE_VARIANT_ADD(forward, kmod_v6) { .engine = SPL_ENGINE_KMOD, .net = NET_V6 };
-FIXTURE_VARIANT_ADD(forward, kmod_mixed) { .engine = SPL_ENGINE_KMOD, .net = NET_MIXED };
-FIXTURE_VARIANT_ADD(forward, kmod_mapped) { .engine = SPL_ENGINE_KMOD, .net = NET_MAPPED };
+KMOD_TCP(forward);
+USER_SOCKETS(forward);
+USER_PIPES(forward);
+USER_LOSSLESS(forward);
 
 FIXTURE_SETUP(forward)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
 }
 
@@ -129,6 +129,7 @@ TEST_F(forward, all)
 	ASSERT_EQ(0, take(self->r.s, SEED, 0, tx.len));
 	ends_with(token, SPL_EOF, tx.len);
 	ASSERT_EQ(0, stream_join(&tx));
+	self->r.c = tx.fd;
 	EXPECT_EQ(0, at_quiet(self->r.s));
 	EXPECT_EQ(0, at_eof(self->r.a));
 	EXPECT_EQ(0, put(self->r.b, SEED, tx.len, 5000));
@@ -143,7 +144,7 @@ TEST_F(forward, all_queued_before)
 	uint64_t token;
 
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 30000));
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	ASSERT_EQ(0, wait_queued(self->r.a, 30000));
 	start(SPL_ALL, NULL, &token);
 	ASSERT_EQ(0, event_of(self->s, token, &ev));
@@ -159,20 +160,21 @@ TEST_F(forward, all_of_nothing)
 {
 	uint64_t token;
 
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	ASSERT_LT(0, poll_fd(self->r.a, POLLRDHUP, WAIT_MS));
 	start(SPL_ALL, NULL, &token);
 	ends_with(token, SPL_EOF, 0);
 	EXPECT_EQ(0, alive(self->r.b, self->r.s));
 }
 
+NEEDS(forward, shutdown_when_asked, NEEDS_TWO_WAY);
 TEST_F(forward, shutdown_when_asked)
 {
 	uint64_t token;
 
 	start(SPL_ALL, OPTS(.flags = SPL_F_SHUTDOWN), &token);
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 3000));
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	ends_with(token, SPL_EOF, 3000);
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, 3000));
 	EXPECT_EQ(0, at_eof(self->r.s));
@@ -204,7 +206,7 @@ TEST_F(forward, short_count_at_end)
 	start(1000, NULL, &token);
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 700));
 	ASSERT_EQ(0, no_event(self->s));
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	ASSERT_EQ(0, event_of(self->s, token, &ev));
 	EXPECT_EQ(SPL_EOF, ev.cause);
 	EXPECT_EQ(700, ev.bytes);
@@ -223,9 +225,9 @@ TEST_F(forward, fin_with_byte_n)
 	for (before = 0; before < 2; before++) {
 		if (!before)
 			start(700, NULL, &token);
-		ASSERT_EQ(0, set_opt(self->r.c, IPPROTO_TCP, TCP_CORK, 1));
+		ASSERT_EQ(0, cork(self->r.c));
 		ASSERT_EQ(0, put(self->r.c, SEED, 0, 700));
-		ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+		ASSERT_EQ(0, fin(&self->r.c));
 		if (before) {
 			ASSERT_EQ(0, wait_queued(self->r.a, 700));
 			start(700, NULL, &token);
@@ -245,9 +247,9 @@ TEST_F(forward, fin_after_the_rest)
 	uint64_t token;
 
 	start(700, NULL, &token);
-	ASSERT_EQ(0, set_opt(self->r.c, IPPROTO_TCP, TCP_CORK, 1));
+	ASSERT_EQ(0, cork(self->r.c));
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 701));
-	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&self->r.c));
 	ends_with(token, SPL_DONE, 700);
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, 700));
 	EXPECT_EQ(0, take(self->r.a, SEED, 700, 1));
@@ -314,4 +316,4 @@ TEST_F(forward, not_for_splices_only)
 	EXPECT_EQ(0, alive(self->r.b, self->r.s));
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

@@ -4,8 +4,7 @@
  * acknowledgement) or 200 ms (cork) each time, so medians tell; ten round trips of a direct
  * connection on the same machine are allowed on top.
  */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #define SEED 1
 #define BACK 2
@@ -21,10 +20,13 @@ FIXTURE(immediate) {
 FIXTURE_VARIANT(immediate) {
 	enum spl_engine engine;
 	enum net net;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(immediate, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
-FIXTURE_VARIANT_ADD(immediate, kmod_mixed) { .engine = SPL_ENGINE_KMOD, .net = NET_MIXED };
+VARIANT(immediate, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(immediate, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);
+USER_SOCKETS(immediate);
+USER_LOSSLESS(immediate);
 
 static int by_value(const void *x, const void *y)
 {
@@ -56,11 +58,11 @@ FIXTURE_SETUP(immediate)
 {
 	uint32_t direct;
 
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
 	/* the peers themselves must not hold anything back */
-	ASSERT_EQ(0, set_opt(self->r.c, IPPROTO_TCP, TCP_NODELAY, 1));
-	ASSERT_EQ(0, set_opt(self->r.s, IPPROTO_TCP, TCP_NODELAY, 1));
+	ASSERT_EQ(0, nodelay(self->r.c));
+	ASSERT_EQ(0, nodelay(self->r.s));
 	ASSERT_EQ(0, direct_us(&self->r, &direct));
 	self->limit_us = HELD_BACK_US + 10 * direct;
 	TH_LOG("direct round trip %u us, limit %u us", direct, self->limit_us);
@@ -117,6 +119,7 @@ TEST_F_TIMEOUT(immediate, ping_pong, 120)
 	pthread_join(thread, NULL);
 	EXPECT_EQ(0, e.err);
 	t = sum_up(us, rounds);
+	free(us);
 	TH_LOG("round trip us: median %u, 98th percentile %u, max %u", t.median, t.p98, t.max);
 	EXPECT_GT(self->limit_us / 2, t.median);
 	EXPECT_GT(self->limit_us, t.p98);
@@ -147,6 +150,7 @@ TEST_F_TIMEOUT(immediate, writes_in_a_row, 120)
 		ASSERT_EQ(0, take(self->r.c, BACK, i, 1));
 	}
 	t = sum_up(us, rounds);
+	free(us);
 	TH_LOG("five writes us: median %u, 98th percentile %u, max %u", t.median, t.p98, t.max);
 	EXPECT_GT(self->limit_us, t.median);
 	EXPECT_GT(2000000, t.max);
@@ -177,4 +181,4 @@ TEST_F_TIMEOUT(immediate, byte_after_bulk, 120)
 	EXPECT_GT(self->limit_us, t.median);
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

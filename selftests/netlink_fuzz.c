@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* netlink_fuzz.c: bad input never crashes the module and always gets an answer. */
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "nl.h"
 #include "util.h"
 
@@ -479,4 +479,4 @@ TEST_F_TIMEOUT(netlink, broken_framing, 120)
 	EXPECT_LE(0, stat_now(&self->nl, SKSPLICE_A_STAT_OPS));
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* options.c: struct spl_opts: its size may grow and shrink, its content is looked at. */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #define SEED 1
 
@@ -13,13 +12,15 @@ FIXTURE(options) {
 
 FIXTURE_VARIANT(options) {
 	enum spl_engine engine;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(options, kmod) { .engine = SPL_ENGINE_KMOD };
+VARIANT(options, kmod_v4, .engine = SPL_ENGINE_KMOD);
+VARIANT(options, user_v4, .engine = SPL_ENGINE_USER);
 
 FIXTURE_SETUP(options)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, NET_V4));
 }
 
@@ -125,11 +126,17 @@ TEST_F(options, of_a_splice)
 	refused(EINVAL, forward(OPTS(.max = 10)));
 }
 
-/* What this engine cannot do yet it says; it never pretends. */
+/* What an engine cannot do it says; it never pretends. */
+NEEDS(options, not_supported_by_user, NEEDS_USER);
+TEST_F(options, not_supported_by_user)
+{
+	refused(EOPNOTSUPP, forward(OPTS(.framer = 3)));
+	EXPECT_EQ(-EOPNOTSUPP, spl_adopt(self->s, 1));
+}
+
+NEEDS(options, not_supported, NEEDS_KMOD);
 TEST_F(options, not_supported)
 {
-	if (variant->engine != SPL_ENGINE_KMOD)
-		SKIP(return, "said of the module only");
 	refused(EOPNOTSUPP, forward(OPTS(.flags = SPL_F_DRAIN)));
 	refused(EOPNOTSUPP, forward(OPTS(.flags = SPL_F_CONNECTING)));
 	refused(EOPNOTSUPP, forward(OPTS(.prefix = "x", .prefix_len = 1)));
@@ -140,4 +147,4 @@ TEST_F(options, not_supported)
 	EXPECT_EQ(-EOPNOTSUPP, spl_adopt(self->s, 1));
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

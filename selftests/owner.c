@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* owner.c: splices and the process that began them: it may die, go on, or take them back. */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #define SEED 1
 #define BACK 2
@@ -15,14 +14,17 @@ FIXTURE(owner) {
 FIXTURE_VARIANT(owner) {
 	enum spl_engine engine;
 	enum net net;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(owner, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
-FIXTURE_VARIANT_ADD(owner, kmod_mixed) { .engine = SPL_ENGINE_KMOD, .net = NET_MIXED };
+VARIANT(owner, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(owner, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);
+USER_SOCKETS(owner);
+USER_LOSSLESS(owner);
 
 FIXTURE_SETUP(owner)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
 	self->st[0] = (struct stream){ .fd = self->r.c, .seed = SEED };
 	self->st[1] = (struct stream){ .fd = self->r.s, .seed = SEED, .len = SPL_ALL };
@@ -102,11 +104,11 @@ static int owner_begin(struct relay *r, enum spl_engine engine, bool stay, pid_t
 }
 
 /* kill -9 in the middle of transfers both ways: every byte comes, and both ends. */
+NEEDS(owner, killed, SPL_CAP_SURVIVES);
 TEST_F_TIMEOUT(owner, killed, 120)
 {
 	pid_t pid;
 
-	need_cap(self->s, SPL_CAP_SURVIVES);
 	ASSERT_EQ(0, owner_begin(&self->r, variant->engine, true, &pid));
 	ASSERT_EQ(0, streams_start(self->st, scaled(30000000), scaled(20000000)));
 	while (self->st[1].done < 200000 && !self->st[1].err)
@@ -117,11 +119,11 @@ TEST_F_TIMEOUT(owner, killed, 120)
 	EXPECT_EQ(0, streams_join(self->st));
 }
 
+NEEDS(owner, exited, SPL_CAP_SURVIVES);
 TEST_F_TIMEOUT(owner, exited, 120)
 {
 	pid_t pid;
 
-	need_cap(self->s, SPL_CAP_SURVIVES);
 	ASSERT_EQ(0, owner_begin(&self->r, variant->engine, false, &pid));
 	EXPECT_EQ(0, reap(pid));
 	ASSERT_EQ(0, streams_start(self->st, 3000000, 2000000));
@@ -129,16 +131,32 @@ TEST_F_TIMEOUT(owner, exited, 120)
 }
 
 /* spl_close() leaves splices running, and their sockets' descriptors are not ours any more. */
+NEEDS(owner, closed, SPL_CAP_SURVIVES);
 TEST_F_TIMEOUT(owner, closed, 120)
 {
 	uint64_t token;
-	need_cap(self->s, SPL_CAP_SURVIVES);
+
 	ASSERT_EQ(0, streams_start(self->st, 3000000, 2000000));
 	ASSERT_EQ(0, spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &token));
 	self->r.a = self->r.b = -1;
 	spl_close(self->s);
 	self->s = NULL;
 	EXPECT_EQ(0, streams_join(self->st));
+}
+
+/* Where splices cannot go on their peers learn that they did not come to their end. */
+NEEDS(owner, closed_resets, NEEDS_USER);
+TEST_F(owner, closed_resets)
+{
+	uint64_t token;
+
+	ASSERT_EQ(0, spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &token));
+	self->r.a = self->r.b = -1;
+	ASSERT_EQ(0, alive(self->r.c, self->r.s));
+	spl_close(self->s);
+	self->s = NULL;
+	EXPECT_EQ(0, at_cut(self->r.c));
+	EXPECT_EQ(0, at_cut(self->r.s));
 }
 
 /* Copies by hand for a while, both ways. */
@@ -165,6 +183,17 @@ static int copy_some(int a, int b, uint64_t *state)
 	return 0;
 }
 
+/* -EAGAIN: bytes are on their way to a full sink, which somebody is reading. */
+static int reclaim(struct spl *s, uint64_t token, int fds[2])
+{
+	uint64_t until = now_ms() + WAIT_MS;
+	int err;
+
+	while ((err = spl_reclaim(s, token, fds)) == -EAGAIN && now_ms() < until)
+		usleep(200);
+	return err;
+}
+
 /* Taken back in mid-stream, used by hand, given away again: no byte is lost. */
 TEST_F_TIMEOUT(owner, reclaims, 300)
 {
@@ -182,7 +211,7 @@ TEST_F_TIMEOUT(owner, reclaims, 300)
 		}
 		usleep(rnd_below(&state, 8000));
 		fds[0] = fds[1] = -1;
-		ASSERT_EQ(0, spl_reclaim(s, token, fds)) {
+		ASSERT_EQ(0, reclaim(s, token, fds)) {
 			TH_LOG("round %u: %s", i, spl_strerror_last(s));
 		}
 		ASSERT_TRUE(fd_open(fds[0]) && fd_open(fds[1]) && fds[0] != fds[1]);
@@ -224,4 +253,4 @@ TEST_F(owner, reclaims_in_order)
 	}
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

@@ -3,11 +3,11 @@
  * refuse.c: what is refused, and how: one errno, one test. Each operation refuses it in either
  * place, says why, and has done nothing to either socket.
  */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #include <linux/bpf.h>
 #include <linux/netlink.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
@@ -21,15 +21,17 @@ FIXTURE(refuse) {
 FIXTURE_VARIANT(refuse) {
 	enum spl_engine engine;
 	enum net net;
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(refuse, kmod_v4) { .engine = SPL_ENGINE_KMOD, .net = NET_V4 };
-FIXTURE_VARIANT_ADD(refuse, kmod_v6) { .engine = SPL_ENGINE_KMOD, .net = NET_V6 };
-FIXTURE_VARIANT_ADD(refuse, kmod_mapped) { .engine = SPL_ENGINE_KMOD, .net = NET_MAPPED };
+VARIANT(refuse, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(refuse, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);
+VARIANT(refuse, kmod_mapped, .engine = SPL_ENGINE_KMOD, .net = NET_MAPPED);
+USER_SOCKETS(refuse);
 
 FIXTURE_SETUP(refuse)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
 }
 
@@ -109,15 +111,23 @@ TEST_F(refuse, path_fd)
 
 TEST_F(refuse, no_socket)
 {
-	int fds[2], file = open("/proc/self/exe", O_RDONLY);
+	int file = open("/proc/self/exe", O_RDONLY), ep = epoll_create1(0);
 
 	ASSERT_LE(0, file);
-	ASSERT_EQ(0, pipe(fds));
-	if (variant->engine != SPL_ENGINE_USER) {
-		refused_either_way(fds[0], ENOTSOCK);
-		refused_either_way(fds[1], ENOTSOCK);
-	}
 	refused_either_way(file, ENOTSOCK);
+	refused_either_way(ep, ENOTSOCK);
+	close(file);
+	close(ep);
+}
+
+NEEDS(refuse, pipe, NEEDS_KMOD);
+TEST_F(refuse, pipe)
+{
+	int fds[2];
+
+	ASSERT_EQ(0, pipe(fds));
+	refused_either_way(fds[0], ENOTSOCK);
+	refused_either_way(fds[1], ENOTSOCK);
 }
 
 TEST_F(refuse, datagram)
@@ -133,17 +143,25 @@ TEST_F(refuse, datagram)
 	close(udp);
 }
 
+/* Only root may have one. */
+NEEDS(refuse, raw, NEEDS_KMOD);
 TEST_F(refuse, raw)
 {
 	int v4 = socket(AF_INET, SOCK_RAW, IPPROTO_TCP), v6 = socket(AF_INET6, SOCK_RAW, 17);
-	int nl = socket(AF_NETLINK, SOCK_RAW, NETLINK_GENERIC);
 
 	ASSERT_LE(0, v4);
 	ASSERT_LE(0, v6);
-	ASSERT_LE(0, nl);
 	refused_either_way(v4, EPROTONOSUPPORT);
 	refused_either_way(v6, EPROTONOSUPPORT);
+}
+
+TEST_F(refuse, netlink)
+{
+	int nl = socket(AF_NETLINK, SOCK_RAW, NETLINK_GENERIC);
+
+	ASSERT_LE(0, nl);
 	refused_either_way(nl, EPROTONOSUPPORT);
+	close(nl);
 }
 
 TEST_F(refuse, seqpacket)
@@ -155,12 +173,11 @@ TEST_F(refuse, seqpacket)
 }
 
 /* A family that the zero-copy path does not know; the generic path is to come. */
+NEEDS(refuse, unix_stream, NEEDS_KMOD);
 TEST_F(refuse, unix_stream)
 {
 	int fds[2];
 
-	if (variant->engine != SPL_ENGINE_KMOD)
-		SKIP(return, "engine %s may know it", spl_engine_name(variant->engine));
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
 	refused_either_way(fds[0], EPROTONOSUPPORT);
 }
@@ -172,6 +189,20 @@ TEST_F(refuse, listening)
 	int fd = tcp_listen(variant->net == NET_V4 ? AF_INET : AF_INET6, &addr, &len);
 
 	ASSERT_LE(0, fd);
+	refused_either_way(fd, EOPNOTSUPP);
+	close(fd);
+}
+
+NEEDS(refuse, unix_not_connected, NEEDS_USER);
+TEST_F(refuse, unix_not_connected)
+{
+	struct sockaddr_un any = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	refused_either_way(fd, ENOTCONN);
+	ASSERT_EQ(0, bind(fd, (void *)&any, sizeof(any.sun_family)));
+	refused_either_way(fd, ENOTCONN);
+	ASSERT_EQ(0, listen(fd, 1));
 	refused_either_way(fd, EOPNOTSUPP);
 	close(fd);
 }
@@ -190,6 +221,7 @@ TEST_F(refuse, never_connected)
 }
 
 /* Both have said their FIN. */
+NEEDS(refuse, connection_over, NEEDS_TCP);
 TEST_F(refuse, connection_over)
 {
 	struct tcp_info info;
@@ -198,9 +230,9 @@ TEST_F(refuse, connection_over)
 	uint64_t until = now_ms() + WAIT_MS;
 
 	ASSERT_EQ(0, relay_open(&over, variant->net));
-	ASSERT_EQ(0, shutdown(over.c, SHUT_WR));
+	ASSERT_EQ(0, fin(&over.c));
 	ASSERT_EQ(0, at_eof(over.a));
-	ASSERT_EQ(0, shutdown(over.a, SHUT_WR));
+	ASSERT_EQ(0, fin(&over.a));
 	ASSERT_EQ(0, at_eof(over.c));
 	do {
 		ASSERT_EQ(0, getsockopt(over.a, IPPROTO_TCP, TCP_INFO, &info, &len));
@@ -210,6 +242,7 @@ TEST_F(refuse, connection_over)
 	relay_close(&over);
 }
 
+NEEDS(refuse, connection_reset, NEEDS_TCP_CLIENT);
 TEST_F(refuse, connection_reset)
 {
 	struct relay over;
@@ -221,33 +254,15 @@ TEST_F(refuse, connection_reset)
 	relay_close(&over);
 }
 
-/* Fills the accept queue, until a connect gets no answer. */
-static int connecting_socket(int family, int fds[64])
-{
-	struct sockaddr_storage addr;
-	socklen_t len;
-	int listening = tcp_listen(family, &addr, &len), i;
-
-	if (listening < 0 || listen(listening, 0))
-		return -1;
-	for (i = 0; i < 64; i++) {
-		fds[i] = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		if (!connect(fds[i], (void *)&addr, len))
-			continue;
-		if (errno != EINPROGRESS)
-			return -1;
-		if (!poll_fd(fds[i], POLLOUT, 300))
-			return fds[i];
-	}
-	return -1;
-}
-
+NEEDS(refuse, connecting, NEEDS_TCP);
 TEST_F(refuse, connecting)
 {
-	int fds[64], fd = connecting_socket(variant->net == NET_V4 ? AF_INET : AF_INET6, fds);
+	int listening, fd = tcp_connecting(variant->net == NET_V4 ? AF_INET : AF_INET6, &listening);
 
 	ASSERT_LE(0, fd);
 	refused_either_way(fd, EINPROGRESS);
+	close(fd);
+	close(listening);
 }
 
 /* A busy half, for every operation that would want it. */
@@ -257,7 +272,6 @@ TEST_F(refuse, copying)
 	struct spl_event ev;
 	uint64_t token;
 
-	need_cap(self->s, SPL_CAP_EXCLUSIVE);
 	ASSERT_EQ(0, relay_open(&more, variant->net));
 	ASSERT_EQ(0, spl_forward(self->s, self->r.a, self->r.b, 10, NULL, &token));
 	refused(self->r.a, more.b, EBUSY);
@@ -279,7 +293,6 @@ TEST_F(refuse, half_copying)
 	struct relay more;
 	uint64_t token, other;
 
-	need_cap(self->s, SPL_CAP_EXCLUSIVE);
 	ASSERT_EQ(0, relay_open(&more, variant->net));
 	ASSERT_EQ(0, spl_forward(self->s, self->r.a, self->r.b, 10, NULL, &token));
 	EXPECT_EQ(-EBUSY, spl_splice_pair(self->s, more.a, self->r.a, NULL, &other));
@@ -309,6 +322,7 @@ static int sockmap_with(int fd)
 	return err;
 }
 
+NEEDS(refuse, in_a_sockmap, NEEDS_KMOD);
 TEST_F(refuse, in_a_sockmap)
 {
 	int map = sockmap_with(self->r.a);
@@ -345,6 +359,7 @@ TEST_F(refuse, pair_with_itself)
 }
 
 /* Plaintext must not get out past the encryption. */
+NEEDS(refuse, ktls, NEEDS_KMOD);
 TEST_F(refuse, ktls)
 {
 	if (setsockopt(self->r.a, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")))
@@ -359,6 +374,7 @@ TEST_F(refuse, ktls)
 #define IPPROTO_MPTCP 262
 #endif
 
+NEEDS(refuse, mptcp, NEEDS_KMOD);
 TEST_F(refuse, mptcp)
 {
 	struct sockaddr_storage addr;
@@ -397,4 +413,4 @@ TEST_F(refuse, sink_shut_down)
 	EXPECT_EQ(0, take(self->r.a, SEED, 0, 100));
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* rights.c: who may splice, and how much of it. */
-#include "kselftest_harness.h"
-#include "util.h"
+#include "harness.h"
 
 #define SEED 1
 #define UNPRIVILEGED "net/sksplice/unprivileged"
@@ -160,4 +159,4 @@ TEST_F(rights, unread_events_count)
 	EXPECT_LE(2000, i);
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

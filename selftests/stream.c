@@ -5,7 +5,9 @@
  */
 #include "util.h"
 
+#include <limits.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define CHUNK 65536
 
@@ -76,6 +78,43 @@ int pattern_check(const void *buf, size_t len, uint64_t seed, uint64_t pos)
 	return 0;
 }
 
+/* Raises no SIGPIPE: one that a test sees is the library's. */
+static ssize_t write_quietly(int fd, const void *buf, size_t len)
+{
+	struct timespec none = { 0 };
+	sigset_t set, before;
+	ssize_t n;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &set, &before);
+	n = write(fd, buf, len);
+	if (n < 0 && errno == EPIPE) {
+		sigtimedwait(&set, NULL, &none);
+		errno = EPIPE;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return n;
+}
+
+/*
+ * What never waits, also of a pipe whose descriptor would: there is room for PIPE_BUF when poll() says so,
+ * and no more than that is sure.
+ */
+static ssize_t move_now(int fd, void *buf, size_t len, bool out)
+{
+	ssize_t n = out ? send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) : recv(fd, buf, len, MSG_DONTWAIT);
+
+	if (n >= 0 || errno != ENOTSOCK)
+		return n;
+	n = poll_fd(fd, out ? POLLOUT : POLLIN, 0);
+	if (n <= 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return out ? write_quietly(fd, buf, len < PIPE_BUF ? len : PIPE_BUF) : read(fd, buf, len);
+}
+
 /* One send or recv that waits no longer than ms; 0: end of stream. */
 static ssize_t move(int fd, void *buf, size_t len, bool out, int ms)
 {
@@ -83,8 +122,7 @@ static ssize_t move(int fd, void *buf, size_t len, bool out, int ms)
 	ssize_t n;
 
 	for (;;) {
-		n = out ? send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) :
-			  recv(fd, buf, len, MSG_DONTWAIT);
+		n = move_now(fd, buf, len, out);
 		if (n >= 0)
 			return n;
 		if (errno != EAGAIN && errno != EINTR)
@@ -125,6 +163,53 @@ int take(int fd, uint64_t seed, uint64_t pos, size_t len)
 			return err;
 	}
 	return 0;
+}
+
+int put_bytes(int fd, const void *bytes, size_t len)
+{
+	const uint8_t *p = bytes;
+	ssize_t n;
+
+	for (; len; p += n, len -= n) {
+		n = move(fd, (void *)p, len, true, WAIT_MS);
+		if (n < 0)
+			return n;
+	}
+	return 0;
+}
+
+int take_bytes(int fd, const void *bytes, size_t len)
+{
+	const uint8_t *p = bytes;
+	uint8_t buf[CHUNK];
+	ssize_t n;
+
+	for (; len; p += n, len -= n) {
+		n = move(fd, buf, len < sizeof(buf) ? len : sizeof(buf), false, WAIT_MS);
+		if (n <= 0)
+			return n ? n : -ENODATA;
+		if (memcmp(buf, p, n))
+			return -EILSEQ;
+	}
+	return 0;
+}
+
+int64_t stuff(int fd, uint64_t seed)
+{
+	uint8_t buf[4096];
+	int64_t pos = 0;
+	ssize_t n;
+
+	/* what the peer takes over makes room once more */
+	for (;;) {
+		pattern_fill(buf, sizeof(buf), seed, pos);
+		n = move(fd, buf, sizeof(buf), true, 50);
+		if (n == -ETIMEDOUT)
+			return pos;
+		if (n < 0)
+			return n;
+		pos += n;
+	}
 }
 
 int64_t take_rest(int fd, uint64_t seed, uint64_t pos)
@@ -179,6 +264,13 @@ int at_reset(int fd)
 	return n == -ECONNRESET ? 0 : n;
 }
 
+int at_cut(int fd)
+{
+	int err = at_reset(fd);
+
+	return err == -ENODATA && !is_tcp(fd) ? 0 : err;
+}
+
 int at_quiet(int fd)
 {
 	int got = poll_fd(fd, POLLIN | POLLRDHUP, QUIET_MS);
@@ -196,9 +288,25 @@ static int one_byte(int from, int to)
 
 int alive(int x, int y)
 {
-	int err = one_byte(x, y);
+	int way_x = fcntl(x, F_GETFL) & O_ACCMODE, way_y = fcntl(y, F_GETFL) & O_ACCMODE, err = 0;
 
-	return err ? err : one_byte(y, x);
+	if (way_x == way_y && way_x != O_RDWR)
+		return -EINVAL;
+	if (way_x != O_RDONLY && way_y != O_WRONLY)
+		err = one_byte(x, y);
+	if (!err && way_x != O_WRONLY && way_y != O_RDONLY)
+		err = one_byte(y, x);
+	return err;
+}
+
+int at_end(int fd)
+{
+	int got;
+
+	if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY)
+		return at_eof(fd);
+	got = poll_fd(fd, 0, WAIT_MS);
+	return got > 0 && got & POLLERR ? 0 : -ETIMEDOUT;
 }
 
 static void rest_a_little(struct stream *st, uint64_t *state)
@@ -233,9 +341,7 @@ static int send_loop(struct stream *st)
 		}
 		rest_a_little(st, &state);
 	}
-	if (st->fin && shutdown(st->fd, SHUT_WR))
-		return -errno;
-	return 0;
+	return st->fin ? fin(&st->fd) : 0;
 }
 
 static int recv_loop(struct stream *st)
@@ -287,6 +393,22 @@ int stream_send(struct stream *st)
 int stream_recv(struct stream *st)
 {
 	return -pthread_create(&st->thread, NULL, recv_thread, st);
+}
+
+int stream_stuck(const struct stream *st, unsigned int ms)
+{
+	uint64_t until = now_ms() + 120000, since = now_ms(), last = st->done;
+
+	while (!last || now_ms() - since < ms) {
+		if (now_ms() > until)
+			return -ETIMEDOUT;
+		sleep_ms(10);
+		if (st->done != last) {
+			last = st->done;
+			since = now_ms();
+		}
+	}
+	return 0;
 }
 
 int stream_join(struct stream *st)

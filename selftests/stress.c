@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* stress.c: many at once, and everything in any order. */
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "drive.h"
 #include "nl.h"
 
@@ -12,14 +12,19 @@ FIXTURE(stress) {
 
 FIXTURE_VARIANT(stress) {
 	enum spl_engine engine;
+	unsigned int nets;	/* the first so many kinds of ends */
+	uint32_t require;
 };
 
-FIXTURE_VARIANT_ADD(stress, kmod) { .engine = SPL_ENGINE_KMOD };
+VARIANT(stress, kmod_any, .engine = SPL_ENGINE_KMOD, .nets = NET_MAPPED + 1);
+VARIANT(stress, user_any, .engine = SPL_ENGINE_USER, .nets = NET_UNIX_TO_TCP + 1);
+VARIANT(stress, user_any_lossless, .engine = SPL_ENGINE_USER, .nets = NET_UNIX_TO_TCP + 1,
+	.require = SPL_CAP_LOSSLESS);
 
 FIXTURE_SETUP(stress)
 {
 	ASSERT_EQ(0, raise_nofile(20000));
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	ASSERT_EQ(0, engine_open_with(&self->s, variant->engine, variant->require));
 }
 
 FIXTURE_TEARDOWN(stress)
@@ -51,7 +56,7 @@ TEST_F_TIMEOUT(stress, many_pairs, 500)
 	for (i = 0; i < count; i++) {
 		uint64_t up = rnd_size(&state, 200000), down = rnd_size(&state, 200000);
 
-		ASSERT_EQ(0, relay_open(r + i, i % 4));
+		ASSERT_EQ(0, relay_open(r + i, i % variant->nets));
 		ASSERT_EQ(0, spl_splice_pair(self->s, r[i].a, r[i].b, NULL, token + i)) {
 			TH_LOG("%u: %s", i, spl_strerror_last(self->s));
 		}
@@ -71,6 +76,14 @@ TEST_F_TIMEOUT(stress, many_pairs, 500)
 		ASSERT_EQ(s.peers[i].tx_len, ev.bytes_back);
 	}
 	EXPECT_EQ(0, no_event(self->s));
+	for (i = 0; i < count; i++) {
+		r[i].a = r[i].b = -1;
+		relay_close(r + i);
+	}
+	free(r);
+	free(token);
+	free(c.peers);
+	free(s.peers);
 }
 
 /* Setting up and tearing down; nothing may be left of them. */
@@ -83,7 +96,7 @@ TEST_F_TIMEOUT(stress, rate, 300)
 	struct nl nl;
 
 	for (i = 0; i < rounds; i++) {
-		ASSERT_EQ(0, relay_open(&r, i % 4));
+		ASSERT_EQ(0, relay_open(&r, i % variant->nets));
 		ASSERT_EQ(0, spl_splice_pair(self->s, r.a, r.b, NULL, &token));
 		r.a = r.b = -1;
 		ASSERT_EQ(0, alive(r.c, r.s));
@@ -105,6 +118,8 @@ TEST_F_TIMEOUT(stress, rate, 300)
 struct play {
 	struct spl *s;
 	enum spl_engine engine;
+	uint32_t require;
+	unsigned int nets;
 	struct relay r;
 	uint64_t state, token, sent, seen;
 	enum { FORWARD_N, FORWARD_ALL, SPLICE, PAIR, PAIR_KEPT, KINDS } kind;
@@ -178,6 +193,8 @@ static int play_act(struct play *p)
 		return err == -ENOENT ? 0 : err;
 	case RECLAIM:
 		err = spl_reclaim(p->s, p->token, fds);
+		if (err == -EAGAIN)
+			return 0;
 		if (!err) {
 			close_fd(&p->r.a);
 			close_fd(&p->r.b);
@@ -198,7 +215,7 @@ static int play_act(struct play *p)
 	case CLOSE_CONTEXT:
 		spl_close(p->s);
 		p->ended = true;
-		return engine_open(&p->s, p->engine);
+		return engine_open_with(&p->s, p->engine, p->require);
 	default:
 		return 0;
 	}
@@ -226,13 +243,13 @@ static int play_end(struct play *p)
 	if (p->kind <= FORWARD_ALL && ev.cause == SPL_CANCELED && p->r.a >= 0 && p->r.s >= 0 &&
 	    p->r.c >= 0)
 		return take(p->r.s, SEED, p->seen, ev.bytes - p->seen) ? -EILSEQ :
-		       take(p->r.a, SEED, ev.bytes, p->sent - ev.bytes);
+		       take_back(p->s, p->token, p->r.a, SEED, ev.bytes, p->sent - ev.bytes);
 	return 0;
 }
 
 static int play_once(struct play *p)
 {
-	int err = relay_open(&p->r, rnd_below(&p->state, 4));
+	int err = relay_open(&p->r, rnd_below(&p->state, p->nets));
 
 	p->sent = p->seen = 0;
 	p->ended = false;
@@ -253,16 +270,16 @@ static int play_once(struct play *p)
 	return err;
 }
 
-static int play(enum spl_engine engine, unsigned int seed, unsigned int seconds)
+static int play(struct play p, unsigned int seconds)
 {
-	struct play p = { .engine = engine, .state = seed };
-	uint64_t until = now_ms() + seconds * 1000, rounds = 0;
-	int err = engine_open(&p.s, engine);
+	uint64_t until = now_ms() + seconds * 1000, rounds = 0, seed = p.state;
+	int err = engine_open_with(&p.s, p.engine, p.require);
 
 	for (; !err && now_ms() < until; rounds++)
 		err = play_once(&p);
 	if (err)
-		fprintf(stderr, "# seed %u round %llu\n", seed, (unsigned long long)rounds);
+		fprintf(stderr, "# seed %llu round %llu\n", (unsigned long long)seed,
+			(unsigned long long)rounds);
 	else if (no_event(p.s))
 		err = -EEXIST;
 	return err ? 1 : rounds ? 0 : 2;
@@ -271,7 +288,8 @@ static int play(enum spl_engine engine, unsigned int seed, unsigned int seconds)
 /* Four processes do anything to anything, for a while. */
 TEST_F_TIMEOUT(stress, anything, 300)
 {
-	unsigned int i, seconds = scaled(150) > 20 ? 20 : scaled(150);
+	unsigned int most = variant->engine == SPL_ENGINE_KMOD ? 20 : 4;
+	unsigned int i, seconds = scaled(150) > most ? most : scaled(150);
 	const char *text = getenv("SPL_TEST_SEED");
 	unsigned int seed = text ? strtoul(text, NULL, 0) : 1;
 	uint64_t until = now_ms() + (seconds + 90) * 1000;
@@ -281,7 +299,9 @@ TEST_F_TIMEOUT(stress, anything, 300)
 	for (i = 0; i < 4; i++) {
 		pid[i] = fork();
 		if (!pid[i])
-			_exit(play(variant->engine, seed * 4 + i, seconds));
+			_exit(play((struct play){ .engine = variant->engine, .require = variant->require,
+						  .nets = variant->nets, .state = seed * 4 + i },
+				   seconds));
 	}
 	for (i = 0; i < 4; i++) {
 		while (!waitpid(pid[i], &status, WNOHANG)) {
@@ -294,4 +314,4 @@ TEST_F_TIMEOUT(stress, anything, 300)
 	}
 }
 
-TEST_HARNESS_MAIN
+SUITE_MAIN

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <grp.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 
@@ -64,11 +65,17 @@ size_t rnd_size(uint64_t *state, size_t max)
 	return 1 + rnd(state) % (top < max ? top : max);
 }
 
+/* Who may not raise his hard limit gets as much as it allows. */
 int raise_nofile(unsigned int n)
 {
-	struct rlimit r = { .rlim_cur = n, .rlim_max = n };
+	struct rlimit r = { .rlim_cur = n, .rlim_max = n }, now;
 
-	return setrlimit(RLIMIT_NOFILE, &r) ? -errno : 0;
+	if (!setrlimit(RLIMIT_NOFILE, &r))
+		return 0;
+	if (getrlimit(RLIMIT_NOFILE, &now))
+		return -errno;
+	now.rlim_cur = n < now.rlim_max ? n : now.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &now) ? -errno : 0;
 }
 
 int set_opt(int fd, int level, int name, int value)
@@ -82,6 +89,13 @@ int get_opt(int fd, int level, int name)
 	int value;
 
 	return getsockopt(fd, level, name, &value, &len) ? -errno : value;
+}
+
+static bool is_fifo(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
 }
 
 int tcp_listen(int family, struct sockaddr_storage *addr, socklen_t *len)
@@ -155,23 +169,67 @@ fail:
 	return err;
 }
 
+/* One side of a relay: fds[0] is the one that connects, or writes. */
+static int side_open(enum net net, bool server_side, int fds[2])
+{
+	static const enum net sides[][2] = {
+		[NET_TCP_TO_UNIX] = { NET_V4, NET_UNIX },
+		[NET_UNIX_TO_TCP] = { NET_UNIX, NET_V4 },
+		[NET_PIPE_TO_TCP] = { NET_PIPE, NET_V4 },
+		[NET_TCP_TO_PIPE] = { NET_V4, NET_PIPE },
+	};
+	int own = server_side ? 0 : 1;
+
+	if (net == NET_TCP_TO_UNIX || net == NET_UNIX_TO_TCP || net > NET_PIPE)
+		net = sides[net][server_side];
+	if (net == NET_UNIX)
+		return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0;
+	if (net != NET_PIPE)
+		return tcp_pair(net, server_side, fds);
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	return fcntl(fds[own], F_SETFL, O_NONBLOCK) ? -errno : 0;
+}
+
+/* Fills the accept queue, until a connect gets no answer; the listening socket knows the others. */
+int tcp_connecting(int family, int *listening)
+{
+	struct sockaddr_storage addr;
+	socklen_t len;
+	int fd, i;
+
+	*listening = tcp_listen(family, &addr, &len);
+	if (*listening < 0 || listen(*listening, 0))
+		return -1;
+	for (i = 0; i < 64; i++) {
+		fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (fd < 0 || (connect(fd, (void *)&addr, len) && errno != EINPROGRESS))
+			return -1;
+		if (!poll_fd(fd, POLLOUT, 300))
+			return fd;
+		close(fd);
+	}
+	return -1;
+}
+
 int relay_open(struct relay *r, enum net net)
 {
 	int fds[2], err;
 
 	*r = (struct relay){ -1, -1, -1, -1 };
-	err = tcp_pair(net, false, fds);
+	err = side_open(net, false, fds);
 	if (err)
 		return err;
-	r->c = fds[0];
-	r->a = fds[1];
-	err = tcp_pair(net, true, fds);
+	/* pipe() has the readable end first */
+	r->c = fds[is_fifo(fds[0])];
+	r->a = fds[!is_fifo(fds[0])];
+	err = side_open(net, true, fds);
 	if (err) {
 		relay_close(r);
 		return err;
 	}
-	r->b = fds[0];
-	r->s = fds[1];
+	r->b = fds[is_fifo(fds[0])];
+	r->s = fds[!is_fifo(fds[0])];
 	return 0;
 }
 
@@ -197,6 +255,29 @@ int tcp_reset(int *fd)
 
 	close_fd(fd);
 	return err;
+}
+
+int fin(int *fd)
+{
+	if (!is_fifo(*fd))
+		return shutdown(*fd, SHUT_WR) ? -errno : 0;
+	close_fd(fd);
+	return 0;
+}
+
+bool is_tcp(int fd)
+{
+	return get_opt(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+int nodelay(int fd)
+{
+	return is_tcp(fd) ? set_opt(fd, IPPROTO_TCP, TCP_NODELAY, 1) : 0;
+}
+
+int cork(int fd)
+{
+	return is_tcp(fd) ? set_opt(fd, IPPROTO_TCP, TCP_CORK, 1) : 0;
 }
 
 bool fd_open(int fd)
@@ -253,11 +334,37 @@ int wait_blocked(pid_t tid)
 	return -ETIMEDOUT;
 }
 
+int engine_open_with(struct spl **s, enum spl_engine engine, uint32_t require)
+{
+	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = engine, .require = require };
+
+	return driven_open(s, &opts);
+}
+
 int engine_open(struct spl **s, enum spl_engine engine)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = engine };
+	return engine_open_with(s, engine, 0);
+}
 
-	return spl_open(s, &opts);
+int64_t take_residue(struct spl *s, uint64_t token, uint64_t seed, uint64_t pos)
+{
+	static uint8_t buf[4 << 20];
+	int n = spl_residue(s, token, buf, sizeof(buf));
+
+	if (n > 0 && pattern_check(buf, n, seed, pos))
+		return -EILSEQ;
+	return n;
+}
+
+int take_back(struct spl *s, uint64_t token, int source, uint64_t seed, uint64_t pos, uint64_t len)
+{
+	int64_t held = take_residue(s, token, seed, pos);
+
+	if (held < 0)
+		return held;
+	if (held > len || (held && spl_caps(s) & SPL_CAP_LOSSLESS))
+		return -EOVERFLOW;
+	return take(source, seed, pos + held, len - held);
 }
 
 int event_of(struct spl *s, uint64_t token, struct spl_event *ev)

@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "driven.h"
 #include "libsplice.h"
 
 /* Nothing that a test waits for may take longer than this: it is a failure then. */
@@ -36,12 +37,18 @@
 /* Long enough to see that something does not happen. */
 #define QUIET_MS	60
 
-/* Which sockets a relay has: client side (c, a) and server side (b, s). */
+/* What a relay is made of: client side (c, a) and server side (b, s). */
 enum net {
 	NET_V4,
 	NET_V6,
 	NET_MIXED,	/* (c, a) over IPv4, (b, s) over IPv6 */
 	NET_MAPPED,	/* a and b are IPv6 sockets that talk IPv4 */
+	NET_UNIX,	/* socketpairs; from here on user space only */
+	NET_TCP_TO_UNIX,
+	NET_UNIX_TO_TCP,
+	NET_PIPE,	/* one way, from c to s; the ends of the test itself do not block */
+	NET_PIPE_TO_TCP,
+	NET_TCP_TO_PIPE,
 };
 
 /* time and chance */
@@ -62,6 +69,11 @@ int relay_open(struct relay *r, enum net net);
 void relay_close(struct relay *r);
 void close_fd(int *fd);
 int tcp_reset(int *fd);				/* closes with RST */
+int tcp_connecting(int family, int *listening);	/* a socket whose connect has no answer yet */
+int fin(int *fd);				/* ends the stream; of a pipe by closing it */
+int nodelay(int fd);				/* TCP_NODELAY, of TCP */
+int cork(int fd);				/* the next bytes and FIN in one segment, of TCP */
+bool is_tcp(int fd);
 int set_opt(int fd, int level, int name, int value);
 int get_opt(int fd, int level, int name);	/* value or -errno */
 bool fd_open(int fd);
@@ -74,13 +86,18 @@ int wait_blocked(pid_t tid);			/* until that task sleeps in the kernel */
 void pattern_fill(void *buf, size_t len, uint64_t seed, uint64_t pos);
 int pattern_check(const void *buf, size_t len, uint64_t seed, uint64_t pos);
 int put(int fd, uint64_t seed, uint64_t pos, size_t len);	/* writes all of it */
+int put_bytes(int fd, const void *bytes, size_t len);		/* the same, of no stream */
+int take_bytes(int fd, const void *bytes, size_t len);		/* reads exactly these */
+int64_t stuff(int fd, uint64_t seed);				/* writes until there is no room; count */
 int take(int fd, uint64_t seed, uint64_t pos, size_t len);	/* reads and verifies exactly that */
 int64_t take_rest(int fd, uint64_t seed, uint64_t pos);		/* to the end; count */
 int64_t drain(int fd, uint8_t *buf, size_t max);		/* to the end, unverified; count */
 int at_eof(int fd);				/* 0: nothing but the end of stream comes */
 int at_reset(int fd);				/* 0: the connection was reset, after any bytes */
+int at_cut(int fd);				/* 0: it was reset, or as far as its kind knows no reset, ended */
 int at_quiet(int fd);				/* 0: nothing comes for QUIET_MS */
-int alive(int x, int y);			/* 0: a byte can go both ways between x and y */
+int at_end(int fd);				/* 0: its peer has gone, or has said its FIN */
+int alive(int x, int y);			/* 0: a byte can go both ways between x and y, or as a pipe allows */
 
 struct stream {
 	int fd;
@@ -97,10 +114,15 @@ struct stream {
 };
 int stream_send(struct stream *st);		/* starts a thread; stream_join() ends it */
 int stream_recv(struct stream *st);
+int stream_stuck(const struct stream *st, unsigned int ms);	/* until it has moved, and then not for so long */
 int stream_join(struct stream *st);		/* err */
 
 /* the engine */
 int engine_open(struct spl **s, enum spl_engine engine);
+int engine_open_with(struct spl **s, enum spl_engine engine, uint32_t require);
+int64_t take_residue(struct spl *s, uint64_t token, uint64_t seed, uint64_t pos);	/* verified; count */
+/* What a flow took and did not deliver, then what is still on the source: verified, together len. */
+int take_back(struct spl *s, uint64_t token, int source, uint64_t seed, uint64_t pos, uint64_t len);
 int event_of(struct spl *s, uint64_t token, struct spl_event *ev);	/* waits for it */
 int no_event(struct spl *s);			/* 0: none comes for QUIET_MS */
 #define OPTS(...) (&(struct spl_opts){ .sz = sizeof(struct spl_opts), __VA_ARGS__ })

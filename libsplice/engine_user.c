@@ -21,17 +21,22 @@ static void round_begin(struct user *u)
 	u->now = user_timer_now();
 }
 
-/* No event of the round is in hand any more. */
-static void round_end(struct user *u)
+static void free_dead(struct user *u)
 {
 	struct user_sock *sock;
 
-	user_io_unhush(u);
-	user_timer_arm(u);
 	while ((sock = u->dead)) {
 		u->dead = sock->chain;
 		free(sock);
 	}
+}
+
+/* No event of the round is in hand any more. */
+static void round_end(struct user *u)
+{
+	user_io_unhush(u);
+	user_timer_arm(u);
+	free_dead(u);
 	u->spl->behind = !TAILQ_EMPTY(&u->run) || !TAILQ_EMPTY(&u->done);
 }
 
@@ -185,13 +190,12 @@ static int user_open(struct spl *s)
 static void end_at_close(struct spl_op *public, void *user)
 {
 	struct user_op *op = public->priv;
-
 	struct user *u = user;
 
 	if (!op || op->phase == USER_ENDED)
 		return;
 	if (u->pid != getpid())
-		user_op_disown(op);
+		user_op_disown(u, op);
 	else if (op->owns)
 		user_op_end(user, op, SPL_REVOKED, ECONNRESET);
 	else
@@ -207,6 +211,7 @@ static void user_close(struct spl *s)
 	if (u->pid == getpid())
 		round_end(u);
 	deliver(u);
+	free_dead(u);
 	user_pipe_free_all(u);
 	if (u->timerfd >= 0)
 		close(u->timerfd);

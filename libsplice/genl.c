@@ -217,7 +217,7 @@ static int resolve_cb(const struct nlmsghdr *nlh, void *data)
 /* -ENOENT: no such family. The kernel may load a module to find it. */
 int spl_genl_resolve(struct spl_genl *g, const char *name, void *buf, struct spl_genl_walk *w)
 {
-	char req[SPL_GENL_REQUEST] __attribute__((aligned(8)));
+	char req[SPL_GENL_REQUEST] __attribute__((aligned(8))) = "";	/* libmnl leaves padding as it is */
 	struct nlmsghdr *nlh = spl_genl_request(req, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 0);
 	int r;
 

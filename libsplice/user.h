@@ -183,6 +183,7 @@ uint32_t user_sock_unacked(const struct user_sock *sock, bool shut);
 int user_sock_shutdown(struct user_sock *sock);
 void user_sock_reset(struct user_sock *sock);
 int user_sock_dup(const struct user_sock *sock);
+void user_sock_forget(struct user_sock *sock, unsigned int halves);
 void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_good);
 
 /* user_unix.c */
@@ -228,7 +229,7 @@ void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause);
 void user_op_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);
 void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
 void user_op_suffixed(struct user *u, struct user_op *op);
-void user_op_disown(struct user_op *op);
+void user_op_disown(struct user *u, struct user_op *op);
 void user_op_timed(struct user *u, struct user_op *op);
 
 /* user_timer.c */

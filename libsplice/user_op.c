@@ -477,18 +477,24 @@ void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int e
 	TAILQ_INSERT_TAIL(&u->done, op, done);
 }
 
-/* In a child: its copies of the descriptors go, the files are the parent's. */
-void user_op_disown(struct user_op *op)
+/* In a child: its copies of the memory and of the descriptors go, the files and what is in the pipes are the parent's. */
+void user_op_disown(struct user *u, struct user_op *op)
 {
-	struct user_sock *ends[2] = { op->flow[0].src, op->flow[0].dst };
-	int i;
+	bool pair = op->kind == SPL_OP_PAIR;
+	unsigned int i;
 
-	for (i = 0; i < 2; i++) {
-		if (ends[i] && ends[i]->held)
-			close(ends[i]->fd);
-		if (ends[i])
-			ends[i]->held = false;
+	for (i = 0; i < op->flows; i++) {
+		user_flow_unqueue(u, &op->flow[i]);
+		if (op->flow[i].pipe)
+			user_pipe_put(u, op->flow[i].pipe);
+		free(op->flow[i].out);
+		op->flow[i].out = NULL;
 	}
+	if (op->flow[0].src)
+		user_sock_forget(op->flow[0].src, pair ? USER_RX | USER_TX : USER_RX);
+	user_sock_forget(op->flow[0].dst, pair ? USER_RX | USER_TX : USER_TX);
+	op->public->priv = NULL;
+	user_op_free(u, op);
 }
 
 /* Ended the connection before all was acknowledged? The last acknowledgment may end it, too. */

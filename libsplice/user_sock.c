@@ -464,3 +464,18 @@ void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_g
 	sock->chain = u->dead;
 	u->dead = sock;
 }
+
+/* Of a copy in a child: the file stays as it is, in the parent's epoll set too. */
+void user_sock_forget(struct user_sock *sock, unsigned int halves)
+{
+	struct user *u = sock->user;
+
+	sock->nonblock = false;
+	user_busy_release(sock, halves);
+	if (sock->halves)
+		return;
+	if (sock->held)
+		close(sock->fd);
+	sock->chain = u->dead;
+	u->dead = sock;
+}

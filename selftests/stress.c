@@ -282,6 +282,7 @@ static int play(struct play p, unsigned int seconds)
 			(unsigned long long)rounds);
 	else if (no_event(p.s))
 		err = -EEXIST;
+	spl_close(p.s);
 	return err ? 1 : rounds ? 0 : 2;
 }
 

@@ -62,6 +62,7 @@ struct spl {
 	int wake_fd;			/* eventfd, set while the queue is not empty */
 	bool awake;			/* wake_fd is set */
 	int also_fd;			/* -1, or a descriptor of the program that ends a wait */
+	bool plain;			/* see spl_plain() */
 	bool also_ready;		/* it was readable: the next wait returns at once */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */
 	uint32_t caps;			/* what this context promises: ops->caps, or more if required */

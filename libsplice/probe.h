@@ -21,4 +21,10 @@ SPL_API int spl_probe(struct spl_probe *out, size_t n);
 /* spl_next() and spl_wait() also return, with 0, when fd is readable. One descriptor at most, open as long as s is. */
 SPL_API int spl_also(struct spl *s, int fd);
 
+/*
+ * From now on the sockets that are spliced for good are new ones: nobody has touched SO_RCVLOWAT, TCP_CORK and SO_LINGER,
+ * so they are not looked at.
+ */
+SPL_API void spl_plain(struct spl *s);
+
 #endif /* SPL_PROBE_H */

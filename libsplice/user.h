@@ -46,6 +46,7 @@ struct user_sock {
 	bool held : 1;			/* fd is our duplicate, in the epoll set */
 	bool connecting : 1;
 	bool was_reset : 1;
+	bool plain : 1;			/* its options are those of a new socket */
 	bool nagle : 1;			/* as sink: TCP_NODELAY was not looked at yet */
 	bool first : 1;			/* nothing is unacknowledged: Nagle lets the next write pass */
 	/* what we changed for the time being */
@@ -195,7 +196,8 @@ ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
 int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
 ssize_t user_io_look(struct user_sock *sock);
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len);
-ssize_t user_io_splice(struct user *u, int from, int to, size_t len);
+ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t len);
+ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to);
 void user_io_hush(struct user *u);
 void user_io_unhush(struct user *u);
 

@@ -167,7 +167,7 @@ static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size
 		return unpipe(u, flow);
 	if (flow->dst->nagle)
 		user_sock_unnagle(flow->dst);
-	n = user_io_splice(u, p->fd[0], flow->dst->fd, p->len);
+	n = user_io_splice_out(p, flow->dst);
 
 	if (n <= 0)
 		return write_failed(u, flow, n ? n : -EPIPE);
@@ -198,7 +198,7 @@ static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow)
 	}
 	n = peer_has(flow);
 	if (n > 0)
-		n = user_io_splice(u, flow->src->fd, p->fd[1], flow->left < p->size ? (size_t)flow->left : p->size);
+		n = user_io_splice_in(flow->src, p, flow->left < p->size ? (size_t)flow->left : p->size);
 	if (n <= 0) {
 		user_pipe_put(u, p);
 		if (n != -EINVAL)

@@ -68,9 +68,10 @@ void user_io_unhush(struct user *u)
 	u->hush.on = false;
 }
 
-static ssize_t heed_pipe(struct user *u, ssize_t n)
+/* A call that has moved a part can have raised it, too, and does not say so. */
+static ssize_t heed(struct user *u, ssize_t n, size_t len)
 {
-	if (n == -EPIPE)
+	if (n == -EPIPE || (n > 0 && (size_t)n < len))
 		u->hush.raised = true;
 	return n;
 }
@@ -144,12 +145,22 @@ ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 	if (sock->kind != USER_PIPE)
 		return UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
 	user_io_hush(sock->user);
-	return heed_pipe(sock->user, UNINTERRUPTED(write(sock->fd, buf, len)));
+	return heed(sock->user, UNINTERRUPTED(write(sock->fd, buf, len)), len);
 }
 
-/* Between a pipe and a file that does not block. */
-ssize_t user_io_splice(struct user *u, int from, int to, size_t len)
+static ssize_t move(int from, int to, size_t len)
 {
-	user_io_hush(u);
-	return heed_pipe(u, UNINTERRUPTED(splice(from, NULL, to, NULL, len, SPLICE_F_NONBLOCK | SPLICE_F_MOVE)));
+	return UNINTERRUPTED(splice(from, NULL, to, NULL, len, SPLICE_F_NONBLOCK | SPLICE_F_MOVE));
+}
+
+/* From and to a file that does not block. */
+ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t len)
+{
+	return move(from->fd, to->fd[1], len);
+}
+
+ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to)
+{
+	user_io_hush(to->user);
+	return heed(to->user, move(from->fd[0], to->fd, from->len), from->len);
 }

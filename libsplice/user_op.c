@@ -188,6 +188,9 @@ int user_op_attach(struct user *u, struct user_op *op, const struct spl_request 
 			user_sock_put(src, rx, false);
 		return r;
 	}
+	dst->plain = pair && op->owns && u->spl->plain;
+	if (pair)
+		src->plain = dst->plain;
 	attach(&op->flow[0], src, dst);
 	if (pair)
 		attach(&op->flow[1], dst, src);

@@ -225,7 +225,7 @@ static void prepare_source(struct user_sock *sock, bool peek)
 {
 	int lowat, off;
 
-	if (sock->kind == USER_PIPE)
+	if (sock->kind == USER_PIPE || sock->plain)
 		return;
 	lowat = get_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT);
 	if (lowat > 1 && set_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT, 1))
@@ -261,7 +261,7 @@ static void prepare_sink(struct user_sock *sock)
 	if (sock->kind != USER_TCP)
 		return;
 	sock->nagle = true;
-	if (get_int(sock->fd, IPPROTO_TCP, TCP_CORK) > 0)
+	if (!sock->plain && get_int(sock->fd, IPPROTO_TCP, TCP_CORK) > 0)
 		sock->uncorked = set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 0);
 }
 
@@ -408,7 +408,7 @@ static void never_linger(const struct user_sock *sock)
 {
 	struct linger off = { 0 };
 
-	if (sock->kind == USER_TCP && !sock->was_reset)
+	if (sock->kind == USER_TCP && !sock->was_reset && !sock->plain)
 		setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
 }
 

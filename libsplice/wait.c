@@ -57,6 +57,12 @@ int spl_also(struct spl *s, int fd)
 	return 0;
 }
 
+/* For splicectl, which knows the options of the sockets that it has made itself: see probe.h. */
+void spl_plain(struct spl *s)
+{
+	s->plain = true;
+}
+
 /* Called when the queue may have changed: spl_fd() is readable while events wait in it. */
 void spl_wait_signal(struct spl *s)
 {

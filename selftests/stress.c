@@ -102,7 +102,9 @@ TEST_F_TIMEOUT(stress, rate, 300)
 		ASSERT_EQ(0, alive(r.c, r.s));
 		relay_close(&r);
 		ASSERT_EQ(0, event_of(self->s, token, &ev));
-		ASSERT_EQ(SPL_EOF, ev.cause);
+		ASSERT_EQ(SPL_EOF, ev.cause) {
+			TH_LOG("round %u: %s: %s", i, spl_cause_name(ev.cause), strerror(ev.error));
+		}
 		ASSERT_EQ(1, ev.bytes);
 		ASSERT_EQ(1, ev.bytes_back);
 	}

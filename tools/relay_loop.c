@@ -192,6 +192,7 @@ static int add_all(struct relay *r)
 
 	/* the waiting is done in the engine, which moves the bytes there: no set within a set for each message */
 	error = spl_also(r->spl, r->epoll);
+	spl_plain(r->spl);
 	if (!error)
 		error = add_signals(r);
 	for (size_t i = 0; i < o->n_listeners && !error; i++) {

@@ -31,9 +31,13 @@ $(B)/$(LIB_SONAME): $(LIB_OBJS) libsplice/libsplice.map
 $(B)/libsplice.so: $(B)/$(LIB_SONAME)
 	ln -sf $(LIB_SONAME) $@
 
-$(B)/libsplice.a: $(LIB_OBJS)
+# In one object, so that what one file gives to another only can stay unseen by programs.
+OBJCOPY		?= objcopy
+$(B)/libsplice.a: $(LIB_OBJS) libsplice/build.mk
 	rm -f $@
-	$(AR) rcs $@ $(LIB_OBJS)
+	$(LD) -r -o $(LIB_OBJ_DIR)/all.o $(LIB_OBJS)
+	$(OBJCOPY) --wildcard --localize-symbol='user_*' $(LIB_OBJ_DIR)/all.o
+	$(AR) rcs $@ $(LIB_OBJ_DIR)/all.o
 
 $(B)/libsplice.pc: libsplice/libsplice.pc.in libsplice/build.mk
 	@mkdir -p $(@D)

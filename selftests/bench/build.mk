@@ -4,7 +4,7 @@
 
 BENCH_OBJ := $(B)/obj/bench
 BENCH_LOAD := load net measure proc bulk echo rr conn pairs verify hold diag
-BENCH_RELAY := relay relay_conn relay_splice relay_copy
+BENCH_RELAY := relay relay_conn relay_splice relay_copy relay_uring
 BENCH_CFLAGS = $(CFLAGS) $(WARN) -std=gnu11 -D_GNU_SOURCE
 BENCH_TARGETS := $(B)/bench/load $(B)/bench/relay
 TEST_TARGETS += $(B)/bench/load
@@ -15,8 +15,9 @@ $(BENCH_OBJ)/%.o: selftests/bench/%.c selftests/bench/build.mk
 
 $(B)/bench/load: $(BENCH_LOAD:%=$(BENCH_OBJ)/%.o)
 $(B)/bench/relay: $(BENCH_RELAY:%=$(BENCH_OBJ)/%.o)
+$(B)/bench/relay: BENCH_LIBS = -luring
 $(BENCH_TARGETS):
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS)
+	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(BENCH_LIBS)
 
 -include $(wildcard $(BENCH_OBJ)/*.d)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* relay.c: relay splice|copy LISTEN[,LISTEN...] TARGET, each ADDRESS:PORT. Runs until it is killed. */
+/* relay.c: relay splice|copy|uring LISTEN[,LISTEN...] TARGET, each ADDRESS:PORT. Runs until it is killed. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "relay.h"
 
@@ -19,12 +20,12 @@
 const struct mover *mover;
 struct sockaddr_in relay_target;
 
-static struct end listeners[LISTENERS];
+static int listeners[LISTENERS];
 static unsigned int n_listeners;
 
-static void __attribute__((noreturn)) stop(const char *what)
+void relay_stop(const char *what, int error)
 {
-	fprintf(stderr, "relay: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "relay: %s: %s\n", what, strerror(error));
 	exit(1);
 }
 
@@ -35,38 +36,61 @@ static struct sockaddr_in parse(char *text)
 
 	if (colon)
 		*colon = 0;
-	if (!colon || inet_pton(AF_INET, text, &addr.sin_addr) != 1) {
-		errno = EINVAL;
-		stop(text);
-	}
+	if (!colon || inet_pton(AF_INET, text, &addr.sin_addr) != 1)
+		relay_stop(text, EINVAL);
 	addr.sin_port = htons((uint16_t)atoi(colon + 1));
 	return addr;
 }
 
 /* What is set here the accepted sockets inherit. */
-static void add_listener(int epoll, char *text)
+static void add_listener(char *text)
 {
 	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_in addr = parse(text);
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &listeners[n_listeners] };
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (n_listeners == LISTENERS || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4096) ||
-	    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev))
-		stop("listen");
-	listeners[n_listeners++] = (struct end){ .fd = fd };
+	if (n_listeners == LISTENERS || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4096))
+		relay_stop("listen", errno);
+	listeners[n_listeners++] = fd;
 }
 
-static void add_listeners(int epoll, char *text)
+static void add_listeners(char *text)
 {
 	char *save, *word;
 
 	for (word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save))
-		add_listener(epoll, word);
+		add_listener(word);
 }
 
-static void loop(int epoll)
+/* The kernel frees a ring some time after its process: the next relay could not listen on the same port until then. */
+static void stop_listening(int number)
+{
+	unsigned int i;
+
+	(void)number;
+	for (i = 0; i < n_listeners; i++)
+		shutdown(listeners[i], SHUT_RDWR);
+	_exit(0);
+}
+
+static int watch_listeners(void)
+{
+	static struct end ends[LISTENERS];
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event ev;
+	unsigned int i;
+
+	for (i = 0; i < n_listeners; i++) {
+		ends[i].fd = listeners[i];
+		ev = (struct epoll_event){ .events = EPOLLIN, .data.ptr = &ends[i] };
+		if (epoll_ctl(epoll, EPOLL_CTL_ADD, listeners[i], &ev))
+			relay_stop("epoll", errno);
+	}
+	return epoll;
+}
+
+static void __attribute__((noreturn)) epoll_loop(int epoll)
 {
 	struct epoll_event ev[EVENTS];
 	bool more = false;
@@ -90,12 +114,12 @@ static void loop(int epoll)
 int main(int argc, char **argv)
 {
 	struct rlimit limit;
-	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	bool uring = argc == 4 && !strcmp(argv[1], "uring");
 
 	if (argc == 4)
 		mover = !strcmp(argv[1], "splice") ? &splice_mover : !strcmp(argv[1], "copy") ? &copy_mover : NULL;
-	if (!mover) {
-		fputs("relay splice|copy LISTEN[,LISTEN...] TARGET\n", stderr);
+	if (!mover && !uring) {
+		fputs("relay splice|copy|uring LISTEN[,LISTEN...] TARGET\n", stderr);
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -103,7 +127,11 @@ int main(int argc, char **argv)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	add_listeners(epoll, argv[2]);
+	add_listeners(argv[2]);
 	relay_target = parse(argv[3]);
-	loop(epoll);
+	if (uring) {
+		signal(SIGTERM, stop_listening);
+		uring_loop(listeners, n_listeners);
+	}
+	epoll_loop(watch_listeners());
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * relay.h: private header of the two relays to compare with. Both are what an expert would write for this task alone:
- * one thread, edge-triggered epoll, two descriptors and nothing else for an idle connection, no system call whose
- * answer is known. They have no idle limit, no statistics and no events.
+ * relay.h: private header of the relays to compare with. They are what an expert would write for this task alone: one
+ * thread, two descriptors and nothing else for an idle connection, no system call whose answer is known. splice and
+ * copy stand on edge-triggered epoll, uring on io_uring. They have no idle limit, no statistics and no events.
  */
 #ifndef BENCH_RELAY_H
 #define BENCH_RELAY_H
@@ -59,5 +59,11 @@ bool conn_run_queued(void);	/* true: there are still some */
 void conn_bury(void);
 extern const struct mover *mover;
 extern struct sockaddr_in relay_target;
+
+/* relay.c */
+void __attribute__((noreturn)) relay_stop(const char *what, int error);
+
+/* relay_uring.c */
+void __attribute__((noreturn)) uring_loop(int *listeners, unsigned int n);
 
 #endif /* BENCH_RELAY_H */

@@ -83,8 +83,8 @@ def socat(r):
             f"TCP-LISTEN:{port},bind={address},fork,reuseaddr,backlog=4096,nodelay", f"TCP:{r.target},nodelay"]
 
 
-COMMANDS = {"direct": None, "user": user, "splice": handmade, "copy": handmade, "haproxy": haproxy, "nginx": nginx,
-            "nginx-half": nginx, "socat": socat}
+COMMANDS = {"direct": None, "user": user, "splice": handmade, "copy": handmade, "uring": handmade, "haproxy": haproxy,
+            "nginx": nginx, "nginx-half": nginx, "socat": socat}
 DEFAULT = ["direct", "user", "splice", "copy", "haproxy", "nginx", "socat"]
 # A process for each connection: as many as the machine is happy with.
 PAIRS = {"socat": 300}

@@ -33,7 +33,7 @@ setup:
 	@scripts/setup
 
 # They come out of the kernel's source: see scripts/setup.
-$(B)/include/kselftest/kselftest_harness.h:
+build/include/kselftest/kselftest_harness.h:
 	@scripts/setup headers
 
 module:

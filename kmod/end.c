@@ -297,6 +297,11 @@ static void sksplice_sink_take(struct sksplice_sock *ss, struct sksplice_flow *f
 	flow->write_seq = tp->write_seq;
 	flow->dst = ss;
 	sksplice_sock_set(ss, &ss->tx, flow);
+	/* A send is run under the one slock, like an echo, but the other half is not its own. */
+	if (sksplice_op_sends(flow->op)) {
+		refcount_inc(&ss->refs);
+		flow->src = ss;
+	}
 }
 
 /* slock held. */
@@ -327,23 +332,43 @@ static void sksplice_sock_keepalive(struct sksplice_sock *ss, bool on)
 	ss->keepalive = on;
 }
 
+/* slock held. May the halves in @want be taken? Changes nothing. */
+static int sksplice_end_check(struct socket *sock, int had, int want, const char **why)
+{
+	int ret;
+
+	sksplice_assert_slock(sock->sk);
+	if (had & want & (SKSPLICE_BUSY_RX | SKSPLICE_BUSY_TX))
+		return SKSPLICE_REFUSE(why, -EBUSY, "the end is copying already");
+	ret = sksplice_tcp_admit(sock, want, why);
+	if (!ret && sksplice_sock_has_sleeper(sock->sk))
+		return SKSPLICE_REFUSE(why, -EBUSY, "a thread is blocked in a call on the socket");
+	return ret;
+}
+
+/* What these flows want of their socket. Only a sink may be connecting, also one of a pair. */
+static int sksplice_end_wants(const struct sksplice_flow *rx, const struct sksplice_flow *tx)
+{
+	int want = (rx ? SKSPLICE_WANT_RX : 0) | (tx ? SKSPLICE_WANT_TX : 0);
+
+	if (tx && !tx->back && (!rx || rx->back) && (tx->op->flags & SKSPLICE_F_CONNECTING))
+		want |= SKSPLICE_WANT_CONNECTING;
+	if (tx && sksplice_op_sends(tx->op))
+		want |= SKSPLICE_WANT_ROOM;
+	return want;
+}
+
 /* slock held. Everything that can refuse comes before anything that changes the socket. */
 static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *rx,
 			     struct sksplice_flow *tx, const char **why)
 {
 	struct sksplice_sock *ss = sksplice_sock_ours(fresh->sk);
-	int had = 0, want = (rx ? SKSPLICE_BUSY_RX : 0) | (tx ? SKSPLICE_BUSY_TX : 0);
-	int ret;
+	int had = ss ? sksplice_sock_busy(ss) : 0;
+	int want = (rx ? SKSPLICE_BUSY_RX : 0) | (tx ? SKSPLICE_BUSY_TX : 0);
+	int ret = sksplice_end_check(fresh->sock, had, sksplice_end_wants(rx, tx), why);
 
-	if (ss)
-		had = sksplice_sock_busy(ss);
-	if (had & want)
-		return SKSPLICE_REFUSE(why, -EBUSY, "the end is copying already");
-	ret = sksplice_tcp_admit(fresh->sock, rx, tx, why);
 	if (ret)
 		return ret;
-	if (sksplice_sock_has_sleeper(fresh->sk))
-		return SKSPLICE_REFUSE(why, -EBUSY, "a thread is blocked in a call on the socket");
 	if (!ss) {
 		ss = fresh;
 		if (sksplice_sock_install(ss))
@@ -382,13 +407,28 @@ static int sksplice_sock_lock(struct sock *sk, const char **why)
 }
 
 /* Context: process. Refuses before anything is allocated, or counted, for the socket's kind. */
-static int sksplice_end_admit(struct socket *sock, bool rx, bool tx, const char **why)
+static int sksplice_end_admit(struct socket *sock, int want, const char **why)
 {
 	int ret = sksplice_sock_lock(sock->sk, why);
 
 	if (ret)
 		return ret;
-	ret = sksplice_tcp_admit(sock, rx, tx, why);
+	ret = sksplice_tcp_admit(sock, want, why);
+	sksplice_sock_unlock(sock->sk);
+	return ret;
+}
+
+/* Context: process, nothing held. What a send would be refused with. */
+int sksplice_end_writeable(struct socket *sock, const char **why)
+{
+	struct sksplice_sock *ss;
+	int ret = sksplice_sock_lock(sock->sk, why);
+
+	if (ret)
+		return ret;
+	ss = sksplice_sock_ours(sock->sk);
+	ret = sksplice_end_check(sock, ss ? sksplice_sock_busy(ss) : 0,
+				 SKSPLICE_WANT_TX | SKSPLICE_WANT_ROOM, why);
 	sksplice_sock_unlock(sock->sk);
 	return ret;
 }
@@ -414,7 +454,7 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 			const char **why)
 {
 	struct sksplice_sock *fresh;
-	int ret = sksplice_end_admit(sock, rx, tx, why);
+	int ret = sksplice_end_admit(sock, sksplice_end_wants(rx, tx), why);
 
 	if (ret)
 		return ret;
@@ -445,7 +485,7 @@ static void sksplice_end_report(struct sksplice_sock *ss, struct sksplice_op *op
 	if (is_sink && (op->nr_flows == 1 ? sksplice_tcp_sink_over(ss) :
 			sksplice_tcp_source_over(ss)))
 		ev->ended |= SKSPLICE_END_SINK;
-	if (tx && !ss->tx->back)
+	if (tx && !ss->tx->back && !sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING))
 		ev->unacked = sksplice_tcp_unacked(ss->sk, ss->tx->write_seq);
 }
 
@@ -470,6 +510,8 @@ bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op)
 		sksplice_flow_stop(ss->rx);
 		sksplice_source_give_back(ss);
 	}
+	if (tx && sksplice_op_sends(op))
+		sksplice_flow_stop(ss->tx);
 	if (tx)
 		sksplice_sink_give_back(ss);
 	left = sksplice_sock_busy(ss);

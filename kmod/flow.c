@@ -77,20 +77,33 @@ void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error)
 			SKSPLICE_CAUSE_SINK_FAILED, error);
 }
 
-/* The limit: ends the whole operation, also when only one direction of a pair reached it. */
-void sksplice_flow_done(struct sksplice_flow *flow)
+/* The operation ends well, and this flow was the one to find out. */
+enum sksplice_verdict sksplice_flow_end(struct sksplice_flow *flow, enum sksplice_cause cause)
 {
 	sksplice_assert_slock(sksplice_src(flow));
 	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
-	sksplice_op_end(flow->op, SKSPLICE_CAUSE_DONE, 0);
+	sksplice_op_end(flow->op, cause, 0);
+	return SKSPLICE_STOPPED;
+}
+
+/*
+ * Both slocks held. The limit or the delimiter: ends the whole operation, also when only one
+ * direction of a pair reached it. GO: not yet, something follows the last byte.
+ */
+enum sksplice_verdict sksplice_flow_done(struct sksplice_flow *flow, enum sksplice_cause cause)
+{
+	if (unlikely(flow->extra))
+		return sksplice_extra_finish(flow, cause);
+	return sksplice_flow_end(flow, cause);
 }
 
 /*
  * End of stream, already propagated to the sink where it is to be. A pair lives on until the
  * other direction is over too: each flow is set DONE before the other is looked at, with a full
  * barrier between, so at least one of two that end at once sees both (ending twice is harmless).
+ * GO: as above.
  */
-void sksplice_flow_eof(struct sksplice_flow *flow)
+enum sksplice_verdict sksplice_flow_eof(struct sksplice_flow *flow)
 {
 	struct sksplice_op *op = flow->op;
 	int i;
@@ -100,8 +113,24 @@ void sksplice_flow_eof(struct sksplice_flow *flow)
 	smp_mb();	/* pairs with the other flow's, as said above */
 	for (i = 0; i < op->nr_flows; i++)
 		if (READ_ONCE(op->flow[i].state) != SKSPLICE_STATE_DONE)
-			return;
-	sksplice_op_end(op, SKSPLICE_CAUSE_EOF, 0);
+			return SKSPLICE_STOPPED;
+	return sksplice_flow_done(flow, SKSPLICE_CAUSE_EOF);
+}
+
+/*
+ * Both slocks held. No byte is left to send: all flows wait for their sinks' peers, and this one,
+ * whose run it is, looks first. The one way back from DONE, in which the end of a stream left it.
+ */
+void sksplice_flow_drain(struct sksplice_flow *flow)
+{
+	struct sksplice_op *op = flow->op;
+	int i;
+
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_slock(sksplice_dst(flow));
+	for (i = 0; i < op->nr_flows; i++)
+		sksplice_flow_set(&op->flow[i], SKSPLICE_STATE_BLOCKED);
+	sksplice_flow_set(flow, SKSPLICE_STATE_RUNNING);
 }
 
 /* The operation takes the flow from its source: no run begins after this. */

@@ -411,6 +411,8 @@ static const struct genl_ops sksplice_nl_ops[] = {
 	  SKSPLICE_POLICY(sksplice_policy_none) },
 	{ .cmd = SKSPLICE_CMD_FLUSH, .doit = sksplice_nl_flush_doit,
 	  .flags = GENL_UNS_ADMIN_PERM, SKSPLICE_POLICY(sksplice_policy_flush) },
+	{ .cmd = SKSPLICE_CMD_WRITEABLE, .doit = sksplice_nl_writeable_doit,
+	  SKSPLICE_POLICY(sksplice_policy_writeable) },
 };
 
 static const struct genl_multicast_group sksplice_nl_groups[] = {

@@ -68,7 +68,7 @@ static int sksplice_nl_files(struct genl_info *info, struct sksplice_op *op, con
 	static const int attr[2] = { SKSPLICE_A_SOURCE_FD, SKSPLICE_A_SINK_FD };
 	int i, err;
 
-	for (i = 0; i < 2; i++) {
+	for (i = sksplice_op_sends(op) ? 1 : 0; i < 2; i++) {
 		struct socket *sock = sockfd_lookup(nla_get_u32(info->attrs[attr[i]]), &err);
 
 		if (!sock)
@@ -82,10 +82,15 @@ static int sksplice_nl_files(struct genl_info *info, struct sksplice_op *op, con
 /* Checks both sockets and that they make sense together. */
 static int sksplice_nl_ends(struct sk_buff *skb, struct sksplice_op *op, const char **why)
 {
-	struct socket *a = sock_from_file(op->file[0]), *b = sock_from_file(op->file[1]);
+	struct socket *a, *b = sock_from_file(op->file[1]);
 	bool pair = op->nr_flows == 2;
 	int ret;
 
+	if (sksplice_op_sends(op)) {
+		op->net = get_net(sock_net(b->sk));
+		return sksplice_nl_admit(skb, b, false, true, why);
+	}
+	a = sock_from_file(op->file[0]);
 	ret = sksplice_nl_admit(skb, a, true, pair, why);
 	if (!ret)
 		ret = sksplice_nl_admit(skb, b, pair, true, why);
@@ -103,10 +108,10 @@ static int sksplice_nl_options(struct genl_info *info, struct sksplice_op *op, c
 {
 	if (info->attrs[SKSPLICE_A_FLAGS])
 		op->flags = nla_get_u32(info->attrs[SKSPLICE_A_FLAGS]);
-	if (op->flags & (SKSPLICE_F_DRAIN | SKSPLICE_F_CONNECTING))
-		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "DRAIN and CONNECTING are not supported");
-	if (op->kind == SKSPLICE_KIND_FORWARD && (op->flags & SKSPLICE_F_KEEP))
-		return SKSPLICE_REFUSE(why, -EINVAL, "a forward always keeps");
+	if (!sksplice_op_owns(op) && (op->flags & SKSPLICE_F_KEEP))
+		return SKSPLICE_REFUSE(why, -EINVAL, "a forward or a send always keeps");
+	if (sksplice_op_sends(op) && (op->flags & SKSPLICE_F_SHUTDOWN))
+		return SKSPLICE_REFUSE(why, -EINVAL, "a send has no source that could end");
 	if (info->attrs[SKSPLICE_A_IDLE_MS])
 		op->idle_ms = nla_get_u32(info->attrs[SKSPLICE_A_IDLE_MS]);
 	if (info->attrs[SKSPLICE_A_USER_DATA])
@@ -115,10 +120,80 @@ static int sksplice_nl_options(struct genl_info *info, struct sksplice_op *op, c
 	return 0;
 }
 
+/* All pieces of one attribute, to @to unless that is NULL; how many bytes they are. */
+static size_t sksplice_nl_pieces(const struct genl_info *info, int type, u8 *to)
+{
+	const struct nlattr *attr;
+	size_t len = 0;
+	int left;
+
+	nlmsg_for_each_attr(attr, info->nlhdr, GENL_HDRLEN, left) {
+		if (nla_type(attr) != type)
+			continue;
+		if (to)
+			memcpy(to + len, nla_data(attr), nla_len(attr));
+		len += nla_len(attr);
+	}
+	return len;
+}
+
+/* In the order in which they are kept, and sent. */
+static const int sksplice_nl_inserts[3] = {
+	SKSPLICE_A_PREFIX, SKSPLICE_A_DATA, SKSPLICE_A_SUFFIX,
+};
+
+static int sksplice_nl_measure(struct genl_info *info, struct sksplice_op *op, size_t len[3],
+			       const char **why)
+{
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		len[i] = 0;
+		if (info->attrs[sksplice_nl_inserts[i]])
+			len[i] = sksplice_nl_pieces(info, sksplice_nl_inserts[i], NULL);
+		if (len[i] > SKSPLICE_INSERT_MAX)
+			return SKSPLICE_REFUSE(why, -EINVAL,
+					       "more than 64 KiB of prefix, suffix or data");
+	}
+	if (info->attrs[SKSPLICE_A_DATA] && !sksplice_op_sends(op))
+		return SKSPLICE_REFUSE(why, -EINVAL, "data is for a send");
+	if (info->attrs[SKSPLICE_A_DELIM] && op->kind != SKSPLICE_KIND_FORWARD)
+		return SKSPLICE_REFUSE(why, -EINVAL, "a delimiter is for a forward");
+	return 0;
+}
+
+/* What few operations have; without any of it there is no sksplice_extra. */
+static int sksplice_nl_extra(struct genl_info *info, struct sksplice_op *op, const char **why)
+{
+	const struct nlattr *delim = info->attrs[SKSPLICE_A_DELIM];
+	struct sksplice_extra *x;
+	size_t len[3], at = 0;
+	int i, ret = sksplice_nl_measure(info, op, len, why);
+
+	if (ret || (!len[0] && !len[2] && !delim && !sksplice_op_sends(op) &&
+		    !(op->flags & (SKSPLICE_F_DRAIN | SKSPLICE_F_CONNECTING))))
+		return ret;
+	ret = sksplice_extra_new(op, len);
+	if (ret)
+		return ret;
+	x = op->flow[0].extra;
+	for (i = 0; i < 3; i++)
+		if (len[i])
+			at += sksplice_nl_pieces(info, sksplice_nl_inserts[i], x->data + at);
+	if (delim) {
+		x->delim_len = nla_len(delim);
+		memcpy(x->delim, nla_data(delim), x->delim_len);
+	}
+	return 0;
+}
+
 /* n of a forward may be 0; a limit of 0 on a splice is none. */
 static u64 sksplice_nl_limit(struct genl_info *info, enum sksplice_kind kind)
 {
 	u64 limit = U64_MAX;
+
+	if (kind == SKSPLICE_KIND_SEND)
+		return sksplice_nl_pieces(info, SKSPLICE_A_DATA, NULL);
 
 	if (info->attrs[SKSPLICE_A_LIMIT])
 		limit = nla_get_u64(info->attrs[SKSPLICE_A_LIMIT]);
@@ -131,6 +206,8 @@ static int sksplice_nl_prepare(struct sk_buff *skb, struct genl_info *info,
 {
 	int ret = sksplice_nl_options(info, op, why);
 
+	if (!ret)
+		ret = sksplice_nl_extra(info, op, why);
 	if (!ret)
 		ret = sksplice_nl_files(info, op, why);
 	if (!ret)
@@ -166,18 +243,32 @@ static int sksplice_nl_commit(struct genl_info *info, struct sksplice_op *op,
 	return sksplice_nl_send(info, reply, hdr);
 }
 
+/* What each kind cannot do without, and what a send has no use for. */
+static int sksplice_nl_shape(struct genl_info *info)
+{
+	bool sends;
+
+	if (GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_KIND) ||
+	    GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SINK_FD))
+		return sksplice_nl_refuse(info, -EINVAL, "kind or sink missing");
+	sends = nla_get_u32(info->attrs[SKSPLICE_A_KIND]) == SKSPLICE_KIND_SEND;
+	if (sends && (info->attrs[SKSPLICE_A_SOURCE_FD] || info->attrs[SKSPLICE_A_LIMIT]))
+		return sksplice_nl_refuse(info, -EINVAL, "a send has no source and no limit");
+	if (!sends && GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SOURCE_FD))
+		return sksplice_nl_refuse(info, -EINVAL, "source missing");
+	return 0;
+}
+
 int sksplice_nl_op_new_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct sksplice_owner *owner;
 	struct sksplice_op *op;
 	const char *why = NULL;
 	u32 kind;
-	int ret;
+	int ret = sksplice_nl_shape(info);
 
-	if (GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_KIND) ||
-	    GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SOURCE_FD) ||
-	    GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SINK_FD))
-		return sksplice_nl_refuse(info, -EINVAL, "kind, source or sink missing");
+	if (ret)
+		return ret;
 	owner = sksplice_nl_owner(skb, info);
 	if (IS_ERR(owner))
 		return PTR_ERR(owner);
@@ -195,5 +286,28 @@ int sksplice_nl_op_new_doit(struct sk_buff *skb, struct genl_info *info)
 	else
 		sksplice_op_start(op);
 	sksplice_owner_put(owner);
+	return sksplice_nl_refuse(info, ret, why);
+}
+
+/* Would a send be taken? Looks at the sink as the start of one does, and takes nothing. */
+int sksplice_nl_writeable_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	const char *why = NULL;
+	struct socket *sock;
+	int ret;
+
+	if (GENL_REQ_ATTR_CHECK(info, SKSPLICE_A_SINK_FD))
+		return sksplice_nl_refuse(info, -EINVAL, "sink missing");
+	ret = sksplice_policy_sender(skb, &why);
+	if (ret)
+		return sksplice_nl_refuse(info, ret, why);
+	sock = sockfd_lookup(nla_get_u32(info->attrs[SKSPLICE_A_SINK_FD]), &ret);
+	if (!sock)
+		return sksplice_nl_refuse(info, ret, ret == -EBADF ? "not an open descriptor" :
+					  "not a socket");
+	ret = sksplice_nl_admit(skb, sock, false, true, &why);
+	if (!ret)
+		ret = sksplice_end_writeable(sock, &why);
+	sockfd_put(sock);
 	return sksplice_nl_refuse(info, ret, why);
 }

@@ -16,7 +16,13 @@ static atomic_t sksplice_op_live = ATOMIC_INIT(0);
 /* Does it own its ends, so that what happens to one is passed on to the other? */
 bool sksplice_op_owns(const struct sksplice_op *op)
 {
-	return op->kind != SKSPLICE_KIND_FORWARD;
+	return op->kind == SKSPLICE_KIND_SPLICE || op->kind == SKSPLICE_KIND_PAIR;
+}
+
+/* Is it without a source? */
+bool sksplice_op_sends(const struct sksplice_op *op)
+{
+	return op->kind == SKSPLICE_KIND_SEND;
 }
 
 /* Are our files meant to be the last ones of its sockets? */
@@ -76,11 +82,14 @@ void sksplice_op_put(struct sksplice_op *op)
  */
 int sksplice_op_attach(struct sksplice_op *op, const char **why)
 {
-	struct socket *a = sock_from_file(op->file[0]), *b = sock_from_file(op->file[1]);
+	struct socket *a, *b = sock_from_file(op->file[1]);
 	struct sksplice_flow *there = &op->flow[0];
 	struct sksplice_flow *back = op->nr_flows == 2 ? &op->flow[1] : NULL;
 	int ret;
 
+	if (sksplice_op_sends(op))
+		return sksplice_end_attach(b, NULL, there, why);
+	a = sock_from_file(op->file[0]);
 	if (a->sk == b->sk)
 		return sksplice_end_attach(a, there, there, why);
 	ret = sksplice_end_attach(a, there, back, why);

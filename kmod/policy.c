@@ -26,6 +26,14 @@ const struct nla_policy sksplice_policy_new[SKSPLICE_A_MAX + 1] = {
 	[SKSPLICE_A_FLAGS]	= NLA_POLICY_MASK(NLA_U32, SKSPLICE_F_ALL),
 	[SKSPLICE_A_IDLE_MS]	= { .type = NLA_U32 },
 	[SKSPLICE_A_USER_DATA]	= { .type = NLA_U64 },
+	[SKSPLICE_A_PREFIX]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_PIECE_MAX),
+	[SKSPLICE_A_SUFFIX]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_PIECE_MAX),
+	[SKSPLICE_A_DATA]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_PIECE_MAX),
+	[SKSPLICE_A_DELIM]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_DELIM_MAX),
+};
+
+const struct nla_policy sksplice_policy_writeable[SKSPLICE_A_MAX + 1] = {
+	[SKSPLICE_A_SINK_FD]	= { .type = NLA_U32 },
 };
 
 const struct nla_policy sksplice_policy_token[SKSPLICE_A_MAX + 1] = {

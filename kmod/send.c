@@ -25,6 +25,21 @@ static ssize_t sksplice_sendmsg(struct sock *sk, struct sksplice_batch *batch, i
 	return tcp_sendmsg_locked(sk, &msg, batch->len);
 }
 
+/* As above. Bytes of ours, which need not be in pages that could be handed on. */
+ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len)
+{
+	struct msghdr msg = { .msg_flags = SKSPLICE_MSG_FLAGS };
+	struct kvec vec = { .iov_base = (void *)data, .iov_len = len };
+	ssize_t sent;
+
+	sksplice_assert_slock(sk);
+	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, &vec, 1, len);
+	sent = tcp_sendmsg_locked(sk, &msg, len);
+	if (sent > 0)
+		sksplice_add(copied, sent);
+	return sent;
+}
+
 #ifdef SKSPLICE_HAVE_SPLICE_PAGES
 static ssize_t sksplice_sendpages(struct sock *sk, struct sksplice_batch *batch, int flags)
 {

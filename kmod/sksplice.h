@@ -5,7 +5,8 @@
  *
  * Words. An *end* is one half of a socket: the readable half is a source, the writable half a
  * sink. A *flow* moves bytes from one source to one sink. An *operation* (op) is what the user
- * started and what gets one token and one completion: one flow, or two for a pair.
+ * started and what gets one token and one completion: one flow, or two for a pair. A send is one
+ * flow without a source: its bytes come with it.
  *
  * Locks, outermost first. A letter after a member says what protects it.
  *   owner->lock (w)  spinlock, BH: an owner's lists
@@ -20,6 +21,7 @@
  *   users_lock  spinlock, BH, leaf: the table of users
  * Other letters:
  *   c  constant from creation to the last reference
+ *   S  the slocks of both sockets of the operation, which each run of any of its flows holds
  *   r  READ_ONCE/WRITE_ONCE, one writer (under the lock that follows), any reader
  *   a  atomic
  * Nothing here calls lock_sock() but tcp_abort() in teardown.c: a user can own a socket for ever.
@@ -81,14 +83,16 @@ enum sksplice_run_bit {
  *   IDLE -> RUNNING -> IDLE | BLOCKED    in each run of the pump
  *   BLOCKED -> RUNNING                   room in the sink
  *   any -> DONE                          end of stream, limit, failure, or the operation ends
+ *   any -> BLOCKED                       all is sent, the operation waits for acknowledgments
  */
 struct sksplice_flow {
 	struct sksplice_op *op;				/* c */
-	struct sksplice_sock *src;			/* c from attach to release; a reference */
+	struct sksplice_sock *src;			/* c from attach to release; a reference; of a send dst */
 	struct sksplice_sock *dst;			/* c from attach to release; a reference */
 	unsigned long run;				/* a: bits SKSPLICE_RUN_* */
 	enum sksplice_state state;			/* r(s of src) */
 	bool back;					/* c: second flow of a pair */
+	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
 	u8 streak;					/* s of src: see pump.c */
 	u8 retries;					/* worker only */
 	u32 copied_seq;					/* s of src: where we left the source */
@@ -100,6 +104,39 @@ struct sksplice_flow {
 	u64 runs_worker;				/* r(s of src) */
 	u64 missed;					/* r: lossy */
 	struct delayed_work work;
+};
+
+/* How far an operation with more to it than moving bytes has come; see extra.c. */
+enum sksplice_phase {
+	SKSPLICE_PHASE_CONNECTING,	/* the sink is not connected yet, nothing moves */
+	SKSPLICE_PHASE_RUNNING,		/* the prefix, the bytes of a send, bytes from the source */
+	SKSPLICE_PHASE_SUFFIX,		/* the last of these is sent, the suffix is not */
+	SKSPLICE_PHASE_DRAINING,	/* all is sent, not all of it is acknowledged */
+};
+
+/* Bytes of the operation itself, to be sent. */
+struct sksplice_insert {
+	const u8 *data;					/* c: in extra->data */
+	size_t len;					/* c */
+	size_t off;					/* S: accepted by the sink */
+};
+
+/*
+ * What most operations do without, one allocation, charged to who asked for it and 192 KiB at
+ * most.
+ */
+struct sksplice_extra {
+	enum sksplice_phase phase;			/* r(S) */
+	enum sksplice_cause cause;			/* S: of SUFFIX and DRAINING, how it will end */
+	u32 owed;					/* S until DRAINING, then op work: unacknowledged */
+	struct sksplice_insert first;			/* prefix, and the bytes of a send */
+	struct sksplice_insert last;			/* suffix */
+	size_t uncounted;				/* c: bytes of first that are the prefix */
+	u8 delim_len;					/* c: 0: none */
+	u8 matched;					/* S: bytes of it that the last accepted ones are */
+	u8 matching;					/* S: the same after the batch */
+	u8 delim[SKSPLICE_DELIM_MAX];			/* c */
+	u8 data[];
 };
 
 /* What a completion tells. */
@@ -133,11 +170,11 @@ struct sksplice_op {
 	struct net *net;				/* c: of the source; a reference until release */
 	struct sksplice_user *user;			/* c: whose limit it counts against */
 	struct sksplice_owner *owner;			/* c: who gets the completion; may be dead */
-	struct file *file[2];				/* o: 0 source, 1 sink; NULL once released */
+	struct file *file[2];				/* o: 0 source, NULL of a send, 1 sink; NULL once released */
 	struct list_head owner_node;			/* w: on owner->ops, then on owner->events */
 	struct list_head bury_node;			/* owner_orphan() only */
 	unsigned long started;				/* c: jiffies */
-	unsigned long moved;				/* r: jiffies when a byte last moved */
+	unsigned long moved;				/* r: jiffies when a byte last moved, or was acknowledged */
 	struct sksplice_event event;			/* o until ending, then op work only */
 	struct delayed_work work;			/* idle limit, then teardown */
 	struct completion gone;				/* released: no kernel state is left */
@@ -174,6 +211,7 @@ enum sksplice_verdict {
 	SKSPLICE_MISSED,	/* a socket was locked or owned: try later */
 	SKSPLICE_STOPPED,	/* the flow is over, or has not begun */
 	SKSPLICE_DEFER,		/* inline only: what comes next is the worker's */
+	SKSPLICE_GO,		/* inside a run only: it goes on */
 };
 
 static inline struct sock *sksplice_src(const struct sksplice_flow *flow)
@@ -209,6 +247,7 @@ struct sksplice_op *sksplice_op_get(u64 token);
 struct sksplice_op *sksplice_op_next(unsigned long *token);
 void sksplice_op_put(struct sksplice_op *op);
 bool sksplice_op_owns(const struct sksplice_op *op);
+bool sksplice_op_sends(const struct sksplice_op *op);
 bool sksplice_op_closes(const struct sksplice_op *op);
 u32 sksplice_op_count(void);
 u64 sksplice_op_quiet(const struct sksplice_op *op);
@@ -225,8 +264,10 @@ void sksplice_flow_begin(struct sksplice_flow *flow);
 void sksplice_flow_run(struct sksplice_flow *flow);
 void sksplice_flow_stall(struct sksplice_flow *flow, enum sksplice_verdict v);
 void sksplice_flow_moved(struct sksplice_flow *flow, size_t bytes);
-void sksplice_flow_eof(struct sksplice_flow *flow);
-void sksplice_flow_done(struct sksplice_flow *flow);
+enum sksplice_verdict sksplice_flow_eof(struct sksplice_flow *flow);
+enum sksplice_verdict sksplice_flow_done(struct sksplice_flow *flow, enum sksplice_cause cause);
+enum sksplice_verdict sksplice_flow_end(struct sksplice_flow *flow, enum sksplice_cause cause);
+void sksplice_flow_drain(struct sksplice_flow *flow);
 void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error);
 void sksplice_flow_stop(struct sksplice_flow *flow);
 bool sksplice_flow_live(const struct sksplice_flow *flow);
@@ -239,6 +280,7 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 			const char **why);
 bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op);
 bool sksplice_end_intact(const struct sksplice_sock *ss);
+int sksplice_end_writeable(struct socket *sock, const char **why);
 
 /* ops.c */
 enum { SKSPLICE_BUSY_RX = 1 << 0, SKSPLICE_BUSY_TX = 1 << 1 };
@@ -254,19 +296,45 @@ void sksplice_pump_worker(struct work_struct *work);
 void sksplice_pump_now(struct sksplice_flow *flow);
 
 /* tcp.c */
+enum sksplice_want {
+	SKSPLICE_WANT_RX	= 1 << 0,
+	SKSPLICE_WANT_TX	= 1 << 1,
+	SKSPLICE_WANT_CONNECTING = 1 << 2,	/* or it is not connected yet */
+	SKSPLICE_WANT_ROOM	= 1 << 3,	/* for bytes, if it is connected */
+};
 void sksplice_tcp_occupy(struct sock *sk, bool take);
-int sksplice_tcp_admit(struct socket *sock, bool rx, bool tx, const char **why);
+int sksplice_tcp_admit(struct socket *sock, int want, const char **why);
+bool sksplice_tcp_connecting(const struct sock *sk);
+int sksplice_tcp_error(const struct sksplice_sock *ss);
 bool sksplice_tcp_mirror(const struct sock *a, const struct sock *b);
 bool sksplice_tcp_source_over(const struct sksplice_sock *ss);
 bool sksplice_tcp_sink_over(const struct sksplice_sock *ss);
 u32 sksplice_tcp_unacked(const struct sock *sk, u32 end);
+enum sksplice_verdict sksplice_tcp_ready(struct sksplice_flow *flow);
+enum sksplice_verdict sksplice_tcp_sink_ready(struct sksplice_flow *flow);
+enum sksplice_verdict sksplice_tcp_sent(struct sksplice_flow *flow, ssize_t sent, size_t len);
+enum sksplice_verdict sksplice_tcp_move(struct sksplice_flow *flow, size_t budget, bool worker);
 enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budget, bool worker);
+
+/* extra.c */
+int sksplice_extra_new(struct sksplice_op *op, const size_t len[3]);
+void sksplice_extra_free(struct sksplice_op *op);
+enum sksplice_verdict sksplice_extra_pump(struct sksplice_flow *flow, size_t budget, bool worker);
+enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sksplice_cause cause);
+bool sksplice_extra_in(const struct sksplice_op *op, enum sksplice_phase phase);
+bool sksplice_extra_drains(struct sksplice_op *op);
 
 /* gather.c */
 struct sksplice_batch;
 void sksplice_gather(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max);
 
+/* delim.c */
+void sksplice_delim_cut(struct sksplice_extra *x, struct sksplice_batch *batch);
+bool sksplice_delim_passed(struct sksplice_extra *x, const struct sksplice_batch *batch,
+			   size_t sent);
+
 /* send.c */
+ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len);
 ssize_t sksplice_tcp_send(struct sock *sk, struct sksplice_batch *batch, bool more);
 
 /* event.c */
@@ -286,6 +354,7 @@ void sksplice_event_exit(void);
 
 /* netlink_new.c */
 int sksplice_nl_op_new_doit(struct sk_buff *skb, struct genl_info *info);
+int sksplice_nl_writeable_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* netlink.c */
 extern struct genl_family sksplice_nl_family;
@@ -304,7 +373,7 @@ int sksplice_fill_stats(struct sk_buff *skb);
 /* policy.c */
 extern const struct nla_policy sksplice_policy_none[], sksplice_policy_new[], sksplice_policy_get[],
 	sksplice_policy_token[], sksplice_policy_revoke[], sksplice_policy_event[],
-	sksplice_policy_flush[];
+	sksplice_policy_flush[], sksplice_policy_writeable[];
 int sksplice_policy_init(void);
 void sksplice_policy_exit(void);
 int sksplice_policy_sender(struct sk_buff *skb, const char **why);

@@ -95,9 +95,21 @@ static bool sksplice_tcp_leftover(struct sock *sk)
 	       !sksplice_tcp_drained(sk);
 }
 
-static int sksplice_tcp_admit_state(struct sock *sk, bool rx, bool tx, const char **why)
+/* slock held. */
+bool sksplice_tcp_connecting(const struct sock *sk)
 {
-	if (sksplice_in_states(sk, TCPF_SYN_SENT | TCPF_SYN_RECV) || sksplice_defer_connect(sk))
+	return sksplice_in_states(sk, TCPF_SYN_SENT | TCPF_SYN_RECV);
+}
+
+/* A deferred connect begins with the user's first send, which cannot come: it is never admitted. */
+static int sksplice_tcp_admit_state(struct sock *sk, int want, const char **why)
+{
+	bool rx = want & SKSPLICE_WANT_RX, tx = want & SKSPLICE_WANT_TX;
+
+	if (sksplice_tcp_connecting(sk) && (want & SKSPLICE_WANT_CONNECTING) &&
+	    !sksplice_defer_connect(sk))
+		return 0;
+	if (sksplice_tcp_connecting(sk) || sksplice_defer_connect(sk))
 		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the socket is still connecting");
 	if (rx && !sksplice_in_states(sk, SKSPLICE_SOURCE_STATES) &&
 	    !sksplice_tcp_leftover(sk))
@@ -106,17 +118,19 @@ static int sksplice_tcp_admit_state(struct sock *sk, bool rx, bool tx, const cha
 		return SKSPLICE_REFUSE(why, -ENOTCONN, "the sink is not connected");
 	if (tx && (sk->sk_shutdown & SEND_SHUTDOWN))
 		return SKSPLICE_REFUSE(why, -ENOTCONN, "the sink was shut down for writing");
+	if ((want & SKSPLICE_WANT_ROOM) && !sk_stream_is_writeable(sk))
+		return SKSPLICE_REFUSE(why, -EAGAIN, "the sink has no room");
 	return 0;
 }
 
-/* slock held. Nothing in the socket has been changed yet, and nothing is here. */
-int sksplice_tcp_admit(struct socket *sock, bool rx, bool tx, const char **why)
+/* slock held. @want: SKSPLICE_WANT_*. Nothing in the socket has been changed yet, or is here. */
+int sksplice_tcp_admit(struct socket *sock, int want, const char **why)
 {
 	int ret;
 
 	sksplice_assert_slock(sock->sk);
 	ret = sksplice_tcp_admit_kind(sock->sk, why);
-	return ret ? ret : sksplice_tcp_admit_state(sock->sk, rx, tx, why);
+	return ret ? ret : sksplice_tcp_admit_state(sock->sk, want, why);
 }
 
 /* An address as IPv6 sees it, so that a mapped socket compares equal to the IPv4 one it talks to. */
@@ -153,7 +167,7 @@ static bool sksplice_tcp_eof(const struct sock *sk)
 	       ((sk->sk_shutdown & RCV_SHUTDOWN) && sk->sk_state != TCP_CLOSE);
 }
 
-static int sksplice_tcp_error(const struct sksplice_sock *ss)
+int sksplice_tcp_error(const struct sksplice_sock *ss)
 {
 	return READ_ONCE(ss->sk->sk_err) ? : READ_ONCE(ss->err);
 }
@@ -172,10 +186,10 @@ bool sksplice_tcp_sink_over(const struct sksplice_sock *ss)
 	       !sksplice_in_states(ss->sk, SKSPLICE_SINK_STATES);
 }
 
-/* slock held. Up to where the flow wrote: a FIN after that has a sequence number, but no byte. */
+/* Up to where the flow wrote: the FIN's number is none of a byte. Without the slock a hint. */
 u32 sksplice_tcp_unacked(const struct sock *sk, u32 end)
 {
-	u32 una = tcp_sk(sk)->snd_una;
+	u32 una = READ_ONCE(tcp_sk(sk)->snd_una);
 
 	return after(end, una) ? end - una : 0;
 }
@@ -201,22 +215,36 @@ static void sksplice_tcp_urgent(struct sksplice_flow *flow)
 	}
 }
 
-/*
- * Both slocks held. Has anybody else read from the source or written to the sink, or changed
- * what they are? tcp_check_urg() steps over urgent bytes by itself when the next one comes.
- */
-static bool sksplice_tcp_intruded(struct sksplice_flow *flow)
+/* slock held. Has anybody else written to the sink, or changed what it is? */
+static bool sksplice_tcp_sink_intruded(const struct sksplice_flow *flow)
 {
-	struct sock *src = sksplice_src(flow), *dst = sksplice_dst(flow);
-	struct tcp_sock *tp = tcp_sk(src);
+	const struct sock *dst = sksplice_dst(flow);
+
+	return unlikely(tcp_sk(dst)->write_seq != flow->write_seq ||
+			!sksplice_tcp_plain(dst) || !sksplice_end_intact(flow->dst));
+}
+
+/*
+ * slock held. Has anybody else read from the source, or changed what it is? tcp_check_urg() steps
+ * over urgent bytes by itself when the next one comes.
+ */
+static bool sksplice_tcp_source_intruded(struct sksplice_flow *flow)
+{
+	const struct sock *src = sksplice_src(flow);
+	const struct tcp_sock *tp = tcp_sk(src);
 
 	if (unlikely(tp->urg_data) && after(tp->copied_seq, flow->copied_seq) &&
 	    !after(tp->copied_seq, tp->urg_seq))
 		flow->copied_seq = tp->copied_seq;
 	return unlikely(tp->copied_seq != flow->copied_seq ||
-			tcp_sk(dst)->write_seq != flow->write_seq ||
-			!sksplice_tcp_plain(src) || !sksplice_tcp_plain(dst) ||
-			!sksplice_end_intact(flow->src) || !sksplice_end_intact(flow->dst));
+			!sksplice_tcp_plain(src) || !sksplice_end_intact(flow->src));
+}
+
+static enum sksplice_verdict sksplice_tcp_intruder(struct sksplice_flow *flow, bool source)
+{
+	sksplice_count(intruded);
+	sksplice_flow_fail(flow, source, EBUSY);
+	return SKSPLICE_STOPPED;
 }
 
 /* Both slocks held. May the sink be written to? Otherwise the flow has failed. */
@@ -260,8 +288,7 @@ static enum sksplice_verdict sksplice_tcp_dry(struct sksplice_flow *flow, bool w
 		return SKSPLICE_DEFER;
 	if (sksplice_op_owns(flow->op) || (flow->op->flags & SKSPLICE_F_SHUTDOWN))
 		sksplice_tcp_shutdown(sksplice_dst(flow));
-	sksplice_flow_eof(flow);
-	return SKSPLICE_STOPPED;
+	return sksplice_flow_eof(flow);
 }
 
 /* Both slocks held. The sink accepted @sent of the batch: only now do they leave the source. */
@@ -278,13 +305,17 @@ static void sksplice_tcp_accept(struct sksplice_flow *flow, size_t sent)
 }
 
 /*
- * Both slocks held. The sink took nothing, or has no room any more. SOCK_NOSPACE is what makes
- * TCP call write_space; the send has set it, but a push inside may have cleared it since.
+ * Both slocks held. Is that the end of the run, since the sink took nothing, or less than it was
+ * given and has no room any more? When it is short and yet there is room, the push inside the
+ * send has made it: GO. SOCK_NOSPACE is what makes TCP call write_space; the send has set it, but
+ * a push inside may have cleared it since.
  */
-static enum sksplice_verdict sksplice_tcp_short(struct sksplice_flow *flow, ssize_t sent)
+enum sksplice_verdict sksplice_tcp_sent(struct sksplice_flow *flow, ssize_t sent, size_t len)
 {
 	struct sock *dst = sksplice_dst(flow);
 
+	if (likely(sent == (ssize_t)len) || (sent > 0 && sk_stream_memory_free(dst)))
+		return SKSPLICE_GO;
 	if (sent >= 0 || sent == -EAGAIN || sent == -ENOMEM || sent == -ENOBUFS) {
 		if (!sk_stream_memory_free(dst)) {
 			set_bit(SOCK_NOSPACE, &dst->sk_socket->flags);
@@ -308,31 +339,54 @@ static bool sksplice_tcp_more(const struct sksplice_flow *flow, const struct sks
 	       tcp_sk(sksplice_dst(flow))->packets_out;
 }
 
-/*
- * The pump. Both slocks held (the same one once, for an echo), BH off, neither socket owned.
- * Peeks, sends, consumes what was accepted, all under the locks: bytes are never held by us.
- * The inline run (@worker false) leaves the end of the stream to the worker.
- */
-enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budget, bool worker)
+/* slock held. GO, or it has failed. */
+enum sksplice_verdict sksplice_tcp_sink_ready(struct sksplice_flow *flow)
 {
-	struct sksplice_batch batch;
-	int rounds = SKSPLICE_ROUNDS;
+	sksplice_assert_slock(sksplice_dst(flow));
+	if (!sksplice_tcp_sink_ok(flow))
+		return SKSPLICE_STOPPED;
+	if (sksplice_tcp_sink_intruded(flow))
+		return sksplice_tcp_intruder(flow, false);
+	return SKSPLICE_GO;
+}
 
+/* Both slocks held. GO: bytes may be moved; or it has failed. */
+enum sksplice_verdict sksplice_tcp_ready(struct sksplice_flow *flow)
+{
 	sksplice_assert_slock(sksplice_src(flow));
 	sksplice_assert_slock(sksplice_dst(flow));
 	if (!sksplice_tcp_sink_ok(flow))
 		return SKSPLICE_STOPPED;
-	if (sksplice_tcp_intruded(flow)) {
-		sksplice_count(intruded);
-		sksplice_flow_fail(flow, true, EBUSY);
-		return SKSPLICE_STOPPED;
-	}
+	if (sksplice_tcp_source_intruded(flow) || sksplice_tcp_sink_intruded(flow))
+		return sksplice_tcp_intruder(flow, true);
 	if (unlikely(tcp_sk(sksplice_src(flow))->urg_data))
 		sksplice_tcp_urgent(flow);
+	return SKSPLICE_GO;
+}
+
+/* Both slocks held. The next bytes, up to where the flow ends. */
+static void sksplice_tcp_peek(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max)
+{
+	sksplice_gather(flow, batch, min_t(u64, max, flow->left));
+	if (unlikely(flow->extra))
+		sksplice_delim_cut(flow->extra, batch);
+}
+
+/*
+ * Both slocks held, and ready. Peeks, sends, consumes what was accepted, all under the locks:
+ * bytes are never held by us. The inline run (@worker false) leaves the end of the stream to the
+ * worker. GO: its last byte is sent, and something follows.
+ */
+enum sksplice_verdict sksplice_tcp_move(struct sksplice_flow *flow, size_t budget, bool worker)
+{
+	struct sksplice_batch batch;
+	int rounds = SKSPLICE_ROUNDS;
+	enum sksplice_verdict v;
+
 	while (flow->left && budget && rounds--) {
 		ssize_t sent;
 
-		sksplice_gather(flow, &batch, min_t(u64, budget, flow->left));
+		sksplice_tcp_peek(flow, &batch, budget);
 		if (batch.broken) {
 			sksplice_flow_fail(flow, true, EFAULT);
 			return SKSPLICE_STOPPED;
@@ -342,15 +396,32 @@ enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budge
 		sent = sksplice_tcp_send(sksplice_dst(flow), &batch,
 					 sksplice_tcp_more(flow, &batch, budget));
 		if (sent > 0) {
+			bool delim = unlikely(flow->extra) &&
+				     sksplice_delim_passed(flow->extra, &batch, sent);
+
 			budget -= sent;
 			sksplice_tcp_accept(flow, sent);
+			if (delim && flow->left)
+				return sksplice_flow_done(flow, SKSPLICE_CAUSE_DELIM);
 		}
-		/* Short, and yet there is room: the push inside the send made it. */
-		if (sent <= 0 || (sent < batch.len && !sk_stream_memory_free(sksplice_dst(flow))))
-			return sksplice_tcp_short(flow, sent);
+		v = sksplice_tcp_sent(flow, sent, batch.len);
+		if (v != SKSPLICE_GO)
+			return v;
 	}
 	if (flow->left)
 		return SKSPLICE_MORE;
-	sksplice_flow_done(flow);
-	return SKSPLICE_STOPPED;
+	return sksplice_flow_done(flow, SKSPLICE_CAUSE_DONE);
+}
+
+/*
+ * The pump. Both slocks held (the same one once, for an echo), BH off, neither socket owned.
+ */
+enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budget, bool worker)
+{
+	enum sksplice_verdict v;
+
+	if (unlikely(flow->extra))
+		return sksplice_extra_pump(flow, budget, worker);
+	v = sksplice_tcp_ready(flow);
+	return v == SKSPLICE_GO ? sksplice_tcp_move(flow, budget, worker) : v;
 }

@@ -72,8 +72,11 @@ static bool sksplice_teardown_resets(const struct sksplice_op *op)
 	case SKSPLICE_CAUSE_REVOKED:
 		return true;
 	case SKSPLICE_CAUSE_SOURCE_FAILED:
-	case SKSPLICE_CAUSE_SINK_FAILED:
 		return sksplice_op_owns(op);
+	case SKSPLICE_CAUSE_SINK_FAILED:
+		/* A refused connection leaves a source that the caller has, for the next attempt. */
+		return sksplice_op_owns(op) && !((op->flags & SKSPLICE_F_KEEP) &&
+				sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING));
 	default:
 		return false;
 	}
@@ -87,7 +90,7 @@ static bool sksplice_teardown_resets(const struct sksplice_op *op)
 static bool sksplice_teardown_shared(const struct sksplice_op *op)
 {
 	return !op->abandoned && sksplice_teardown_resets(op) &&
-	       (file_count(op->file[0]) > 1 || file_count(op->file[1]) > 1);
+	       ((op->file[0] && file_count(op->file[0]) > 1) || file_count(op->file[1]) > 1);
 }
 
 /*
@@ -101,8 +104,10 @@ static bool sksplice_teardown_reset(struct sksplice_op *op)
 	if (op->abandoned || !sksplice_teardown_resets(op))
 		return true;
 	for (i = 0; i < 2; i++) {
-		struct sock *sk = sock_from_file(op->file[i])->sk;
+		struct sock *sk = op->file[i] ? sock_from_file(op->file[i])->sk : NULL;
 
+		if (!sk)
+			continue;
 		if (READ_ONCE(sk->sk_lock.owned))
 			return false;
 		tcp_abort(sk, op->event.error);
@@ -121,6 +126,7 @@ static void sksplice_teardown_flows(struct sksplice_op *op)
 		sksplice_sock_put(op->flow[i].src);
 		sksplice_sock_put(op->flow[i].dst);
 	}
+	sksplice_extra_free(op);
 }
 
 /*
@@ -190,9 +196,12 @@ static void sksplice_teardown_later(struct sksplice_op *op)
 /* Not ending: was it quiet for too long? */
 static void sksplice_teardown_idle(struct sksplice_op *op)
 {
-	unsigned long quiet = sksplice_op_quiet(op);
-	unsigned long limit = msecs_to_jiffies(op->idle_ms);
+	unsigned long limit = msecs_to_jiffies(op->idle_ms), quiet;
 
+	/* An acknowledgment that is waited for is as good as a byte. */
+	if (sksplice_extra_drains(op))
+		WRITE_ONCE(op->moved, jiffies);
+	quiet = sksplice_op_quiet(op);
 	if (quiet >= limit)
 		sksplice_op_end(op, SKSPLICE_CAUSE_IDLE, 0);
 	else

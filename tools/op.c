@@ -55,6 +55,7 @@ const char *op_kind(uint32_t kind)
 {
 	static const char *const names[] = {
 		[SKSPLICE_KIND_FORWARD] = "forward", [SKSPLICE_KIND_SPLICE] = "splice", [SKSPLICE_KIND_PAIR] = "pair",
+		[SKSPLICE_KIND_SEND] = "send",
 	};
 
 	return pick(names, ARRAY_SIZE(names), kind);

@@ -10,12 +10,21 @@
 #define SKSPLICE_GENL_VERSION	1
 #define SKSPLICE_MCGRP_MONITOR	"monitor"
 
+/*
+ * PREFIX, SUFFIX and DATA may come in several attributes, which are joined in their order: one of
+ * them holds no 64 KiB.
+ */
+#define SKSPLICE_PIECE_MAX	16384	/* bytes in one attribute */
+#define SKSPLICE_INSERT_MAX	65536	/* bytes of a prefix, a suffix, a send */
+#define SKSPLICE_DELIM_MAX	16
+
 /* What an operation is. */
 enum sksplice_kind {
 	SKSPLICE_KIND_UNSPEC,
 	SKSPLICE_KIND_FORWARD,		/* one flow that borrows its ends */
 	SKSPLICE_KIND_SPLICE,		/* one flow that owns its ends */
 	SKSPLICE_KIND_PAIR,		/* two flows that own both sockets */
+	SKSPLICE_KIND_SEND,		/* bytes of the request, to a sink that it borrows */
 	__SKSPLICE_KIND_MAX,
 };
 #define SKSPLICE_KIND_MAX (__SKSPLICE_KIND_MAX - 1)
@@ -33,7 +42,7 @@ enum sksplice_state {
 enum sksplice_cause {
 	SKSPLICE_CAUSE_DONE,		/* n bytes forwarded, or the limit reached */
 	SKSPLICE_CAUSE_EOF,		/* end of stream on the source(s) */
-	SKSPLICE_CAUSE_DELIM,		/* reserved: delimiter found */
+	SKSPLICE_CAUSE_DELIM,		/* the delimiter was forwarded */
 	SKSPLICE_CAUSE_CANCELED,	/* canceled or reclaimed by its owner */
 	SKSPLICE_CAUSE_IDLE,		/* idle for longer than allowed */
 	SKSPLICE_CAUSE_REVOKED,		/* ended by force */
@@ -44,8 +53,8 @@ enum sksplice_cause {
 /* Bits of SKSPLICE_A_FLAGS; same values as enum spl_flag in libsplice.h. */
 enum sksplice_flag {
 	SKSPLICE_F_SHUTDOWN	= 1 << 0,	/* forward: end of source shuts the sink down */
-	SKSPLICE_F_DRAIN	= 1 << 1,	/* not yet supported: -EOPNOTSUPP */
-	SKSPLICE_F_CONNECTING	= 1 << 2,	/* not yet supported: -EOPNOTSUPP */
+	SKSPLICE_F_DRAIN	= 1 << 1,	/* ends when the sink's peer has acknowledged all */
+	SKSPLICE_F_CONNECTING	= 1 << 2,	/* the sink may still be connecting */
 	SKSPLICE_F_KEEP		= 1 << 3,	/* the caller keeps its own descriptors */
 };
 
@@ -68,6 +77,7 @@ enum sksplice_cmd {
 	SKSPLICE_CMD_FLUSH,		/* do: revokes all of the netns; answers when gone; replies COUNT */
 	SKSPLICE_CMD_START_NTF,		/* to monitors: an operation began */
 	SKSPLICE_CMD_EVENT_NTF,		/* to its owner and to monitors: an operation ended */
+	SKSPLICE_CMD_WRITEABLE,		/* do: answers what a send to SINK_FD would be refused with */
 	__SKSPLICE_CMD_MAX,
 };
 #define SKSPLICE_CMD_MAX (__SKSPLICE_CMD_MAX - 1)
@@ -105,6 +115,10 @@ enum sksplice_attr {
 	SKSPLICE_A_COUNT,		/* u32: operations ended by FLUSH */
 	SKSPLICE_A_ORPHAN,		/* flag: the owner is gone, the operation goes on */
 	SKSPLICE_A_ALL_NETNS,		/* flag, FLUSH: of every netns; needs CAP_NET_ADMIN in the initial one */
+	SKSPLICE_A_PREFIX,		/* binary, pieces: sent first */
+	SKSPLICE_A_SUFFIX,		/* binary, pieces: sent last, with cause DONE or DELIM */
+	SKSPLICE_A_DATA,		/* binary, pieces: of a send, the bytes */
+	SKSPLICE_A_DELIM,		/* binary: of a forward, ends after these bytes */
 	__SKSPLICE_A_MAX,
 };
 #define SKSPLICE_A_MAX (__SKSPLICE_A_MAX - 1)

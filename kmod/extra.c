@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Operations with more to them than moving bytes: a sink that is still connecting, bytes of their
+ * own before and after, a wait for acknowledgments. All others have no sksplice_extra, and of
+ * this nothing but one test in their pump.
+ *
+ *   CONNECTING -> RUNNING -> SUFFIX -> DRAINING    each left out where there is nothing to do
+ *
+ * The phase is the operation's. Each run of either flow of a pair holds the slocks of the same two
+ * sockets, so one at a time looks at it and changes it; a send has one socket, and one slock.
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <net/tcp.h>
+
+#include "sksplice.h"
+
+static void sksplice_extra_enter(struct sksplice_extra *x, enum sksplice_phase phase)
+{
+	smp_store_release(&x->phase, phase);	/* pairs with extra_in() */
+}
+
+/* Context: any, when the operation was not yet released. A hint without the slocks. */
+bool sksplice_extra_in(const struct sksplice_op *op, enum sksplice_phase phase)
+{
+	const struct sksplice_extra *x = op->flow[0].extra;
+
+	return unlikely(x) && smp_load_acquire(&x->phase) == phase;
+}
+
+/* Context: process, not yet attached. @len: of prefix, data and suffix, which lie in that order. */
+int sksplice_extra_new(struct sksplice_op *op, const size_t len[3])
+{
+	struct sksplice_extra *x;
+	int i;
+
+	x = kvmalloc(struct_size(x, data, len[0] + len[1] + len[2]), GFP_KERNEL_ACCOUNT);
+	if (!x)
+		return -ENOMEM;
+	memset(x, 0, sizeof(*x));
+	x->phase = op->flags & SKSPLICE_F_CONNECTING ? SKSPLICE_PHASE_CONNECTING :
+		   SKSPLICE_PHASE_RUNNING;
+	x->uncounted = len[0];
+	x->first.len = len[0] + len[1];
+	x->first.data = x->data;
+	x->last.len = len[2];
+	x->last.data = x->data + x->first.len;
+	for (i = 0; i < op->nr_flows; i++)
+		op->flow[i].extra = x;
+	return 0;
+}
+
+/* Context: process, phase three of teardown: no run of a flow is left that could look at it. */
+void sksplice_extra_free(struct sksplice_op *op)
+{
+	struct sksplice_extra *x = op->flow[0].extra;
+	int i;
+
+	for (i = 0; i < op->nr_flows; i++)
+		op->flow[i].extra = NULL;
+	kvfree(x);
+}
+
+/*
+ * Both slocks held. TCP has called state_change once the sink was connected, error_report when it
+ * was refused; both kick. Until then the source is not looked at. What the sink's sequence
+ * numbers are was not known before.
+ */
+static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
+{
+	struct sksplice_flow *there = &op->flow[0], *back = &op->flow[op->nr_flows - 1];
+	struct sock *sink = sksplice_dst(there);
+	int err = sksplice_tcp_error(there->dst);
+
+	sksplice_assert_slock(sink);
+	if (err || sink->sk_state == TCP_CLOSE) {
+		sksplice_flow_fail(there, false, err ? : ECONNREFUSED);
+		return SKSPLICE_STOPPED;
+	}
+	if (sksplice_tcp_connecting(sink))
+		return SKSPLICE_FULL;
+	there->write_seq = tcp_sk(sink)->write_seq;
+	if (back != there)
+		back->copied_seq = tcp_sk(sink)->copied_seq;
+	sksplice_extra_enter(there->extra, SKSPLICE_PHASE_RUNNING);
+	return SKSPLICE_GO;
+}
+
+/* Both slocks held. The sink accepted @sent bytes of @in: those of a send count. */
+static void sksplice_extra_accept(struct sksplice_flow *flow, struct sksplice_insert *in,
+				  size_t sent)
+{
+	struct sksplice_extra *x = flow->extra;
+	size_t from = max(in->off, x->uncounted), to = in->off + sent;
+
+	in->off = to;
+	flow->write_seq = tcp_sk(sksplice_dst(flow))->write_seq;
+	sksplice_flow_moved(flow, in == &x->first && to > from ? to - from : 0);
+}
+
+/* Both slocks held, the sink ready. GO: all of it is sent. */
+static enum sksplice_verdict sksplice_extra_send(struct sksplice_flow *flow,
+						 struct sksplice_insert *in, size_t *budget)
+{
+	enum sksplice_verdict v = SKSPLICE_GO;
+
+	while (v == SKSPLICE_GO && in->off < in->len) {
+		size_t len = min(in->len - in->off, *budget);
+		ssize_t sent;
+
+		if (!len)
+			return SKSPLICE_MORE;
+		sent = sksplice_tcp_send_bytes(sksplice_dst(flow), in->data + in->off, len);
+		if (sent > 0) {
+			*budget -= sent;
+			sksplice_extra_accept(flow, in, sent);
+		}
+		v = sksplice_tcp_sent(flow, sent, len);
+	}
+	return v;
+}
+
+/* Both slocks held. A send leaves the readable half of its socket alone. */
+static enum sksplice_verdict sksplice_extra_move(struct sksplice_flow *flow, size_t *budget,
+						 bool worker)
+{
+	bool sends = sksplice_op_sends(flow->op);
+	enum sksplice_verdict v = sends ? sksplice_tcp_sink_ready(flow) : sksplice_tcp_ready(flow);
+
+	if (v == SKSPLICE_GO && !flow->back)
+		v = sksplice_extra_send(flow, &flow->extra->first, budget);
+	if (v != SKSPLICE_GO)
+		return v;
+	if (sends)
+		return sksplice_extra_finish(flow, SKSPLICE_CAUSE_DONE);
+	return sksplice_tcp_move(flow, *budget, worker);
+}
+
+/* What the peers of all sinks have not acknowledged. */
+static u32 sksplice_extra_unacked(const struct sksplice_op *op)
+{
+	u32 sum = 0;
+	int i;
+
+	for (i = 0; i < op->nr_flows; i++)
+		sum += sksplice_tcp_unacked(sksplice_dst(&op->flow[i]),
+					    READ_ONCE(op->flow[i].write_seq));
+	return sum;
+}
+
+/* Both slocks held. All is sent. */
+static enum sksplice_verdict sksplice_extra_drain(struct sksplice_flow *flow)
+{
+	if (!(flow->op->flags & SKSPLICE_F_DRAIN))
+		return sksplice_flow_end(flow, flow->extra->cause);
+	flow->extra->owed = sksplice_extra_unacked(flow->op);
+	sksplice_extra_enter(flow->extra, SKSPLICE_PHASE_DRAINING);
+	sksplice_flow_drain(flow);
+	return SKSPLICE_GO;
+}
+
+/*
+ * Context: the operation's own work, before teardown: both sockets are there. Does it drain, and
+ * has something been acknowledged since the last time it was asked? Read without the slocks: what
+ * is missed now is found the next time.
+ */
+bool sksplice_extra_drains(struct sksplice_op *op)
+{
+	struct sksplice_extra *x = op->flow[0].extra;
+	u32 owed;
+
+	if (!sksplice_extra_in(op, SKSPLICE_PHASE_DRAINING))
+		return false;
+	owed = sksplice_extra_unacked(op);
+	if (owed == x->owed)
+		return false;
+	x->owed = owed;
+	return true;
+}
+
+/*
+ * Both slocks held. The last byte is sent. GO: something comes after it. The suffix is the first
+ * flow's: it goes there when the other one of a pair was the first to reach the limit, unless
+ * the end of the stream has gone there before it.
+ */
+enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sksplice_cause cause)
+{
+	struct sksplice_flow *first = &flow->op->flow[0];
+	struct sksplice_extra *x = flow->extra;
+
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_slock(sksplice_dst(flow));
+	x->cause = cause;
+	if (!x->last.len || cause == SKSPLICE_CAUSE_EOF || !sksplice_flow_live(first))
+		return sksplice_extra_drain(flow);
+	sksplice_extra_enter(x, SKSPLICE_PHASE_SUFFIX);
+	if (flow != first)
+		sksplice_pump_kick(first);
+	return SKSPLICE_GO;
+}
+
+/* Both slocks held. Nothing else moves any more, in neither direction. */
+static enum sksplice_verdict sksplice_extra_suffix(struct sksplice_flow *flow, size_t *budget)
+{
+	enum sksplice_verdict v;
+
+	if (flow->back)
+		return SKSPLICE_EMPTY;
+	v = sksplice_tcp_sink_ready(flow);
+	if (v == SKSPLICE_GO)
+		v = sksplice_extra_send(flow, &flow->extra->last, budget);
+	return v == SKSPLICE_GO ? sksplice_extra_drain(flow) : v;
+}
+
+/*
+ * slock held. Does @flow's sink still owe acknowledgments? Then TCP calls write_space at the next
+ * one, since SOCK_NOSPACE is set: under this slock, so that none comes in between. Empty queues
+ * always are writeable, so the last acknowledgment gets through to the flow, which is BLOCKED.
+ */
+static bool sksplice_extra_owed(const struct sksplice_flow *flow)
+{
+	struct sock *sk = sksplice_dst(flow);
+
+	sksplice_assert_slock(sk);
+	if (!sksplice_tcp_unacked(sk, flow->write_seq))
+		return false;
+	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+	return true;
+}
+
+/* Both slocks held. What a sink that is over has not acknowledged it never will. */
+static enum sksplice_verdict sksplice_extra_drained(struct sksplice_flow *flow)
+{
+	struct sksplice_op *op = flow->op;
+	bool owed = false;
+	int i;
+
+	for (i = 0; i < op->nr_flows; i++) {
+		struct sksplice_flow *f = &op->flow[i];
+		int err = sksplice_tcp_error(f->dst);
+
+		if (!sksplice_extra_owed(f))
+			continue;
+		if (err || sksplice_dst(f)->sk_state == TCP_CLOSE) {
+			sksplice_flow_fail(f, false, err ? : ECONNRESET);
+			return SKSPLICE_STOPPED;
+		}
+		owed = true;
+	}
+	return owed ? SKSPLICE_FULL : sksplice_flow_end(flow, flow->extra->cause);
+}
+
+static enum sksplice_verdict sksplice_extra_step(struct sksplice_flow *flow, size_t *budget,
+						 bool worker)
+{
+	switch (flow->extra->phase) {
+	case SKSPLICE_PHASE_CONNECTING:
+		return sksplice_extra_connect(flow->op);
+	case SKSPLICE_PHASE_RUNNING:
+		return sksplice_extra_move(flow, budget, worker);
+	case SKSPLICE_PHASE_SUFFIX:
+		return sksplice_extra_suffix(flow, budget);
+	case SKSPLICE_PHASE_DRAINING:
+		return sksplice_extra_drained(flow);
+	}
+	return SKSPLICE_STOPPED;
+}
+
+/* The pump, as sksplice_tcp_pump(). Each step that says GO has entered another phase. */
+enum sksplice_verdict sksplice_extra_pump(struct sksplice_flow *flow, size_t budget, bool worker)
+{
+	enum sksplice_verdict v;
+
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_slock(sksplice_dst(flow));
+	do
+		v = sksplice_extra_step(flow, &budget, worker);
+	while (v == SKSPLICE_GO);
+	return v;
+}

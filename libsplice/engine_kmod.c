@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -133,40 +134,120 @@ static int kmod_open(struct spl *s)
 	return 0;
 }
 
-static int kmod_start(struct spl *s, const struct spl_request *op, struct spl_op *unused, uint64_t *token)
+/* Room for so many bytes in pieces, beside SPL_GENL_REQUEST. */
+static size_t pieces_size(size_t len)
+{
+	return len + (len / SKSPLICE_PIECE_MAX + 1) * 2 * MNL_ATTR_HDRLEN;
+}
+
+static void put_pieces(struct nlmsghdr *nlh, enum sksplice_attr attr, const void *bytes, size_t len)
+{
+	const char *at = bytes;
+	size_t n;
+
+	for (; len; len -= n, at += n) {
+		n = len < SKSPLICE_PIECE_MAX ? len : SKSPLICE_PIECE_MAX;
+		mnl_attr_put(nlh, (uint16_t)attr, n, at);
+	}
+}
+
+static void put_op(const struct kmod *k, struct nlmsghdr *nlh, const struct spl_request *op)
 {
 	static const enum sksplice_kind kinds[] = {
 		[SPL_OP_FORWARD] = SKSPLICE_KIND_FORWARD,
 		[SPL_OP_SPLICE] = SKSPLICE_KIND_SPLICE,
 		[SPL_OP_PAIR] = SKSPLICE_KIND_PAIR,
+		[SPL_OP_SEND] = SKSPLICE_KIND_SEND,
 	};
-	bool limited = op->kind == SPL_OP_FORWARD ? op->n != SPL_ALL : op->n != 0;
-	struct spl_kmod_attrs answer = { 0 };
+	bool sends = op->kind == SPL_OP_SEND;
+	bool limited = op->kind == SPL_OP_FORWARD ? op->n != SPL_ALL : !sends && op->n;
+
+	mnl_attr_put_u32(nlh, SKSPLICE_A_OWNER, k->owner);
+	mnl_attr_put_u32(nlh, SKSPLICE_A_KIND, kinds[op->kind]);
+	if (!sends)
+		mnl_attr_put_u32(nlh, SKSPLICE_A_SOURCE_FD, (uint32_t)op->source);
+	mnl_attr_put_u32(nlh, SKSPLICE_A_SINK_FD, (uint32_t)op->sink);
+	if (limited)
+		mnl_attr_put_u64(nlh, SKSPLICE_A_LIMIT, op->n);
+	mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, op->opts.flags);
+	mnl_attr_put_u32(nlh, SKSPLICE_A_IDLE_MS, op->opts.idle_ms);
+	mnl_attr_put_u64(nlh, SKSPLICE_A_USER_DATA, op->opts.user_data);
+	if (op->opts.delim_len)
+		mnl_attr_put(nlh, SKSPLICE_A_DELIM, op->opts.delim_len, op->opts.delim);
+	put_pieces(nlh, SKSPLICE_A_PREFIX, op->opts.prefix, op->opts.prefix_len);
+	put_pieces(nlh, SKSPLICE_A_SUFFIX, op->opts.suffix, op->opts.suffix_len);
+	if (sends)
+		put_pieces(nlh, SKSPLICE_A_DATA, op->buf, (size_t)op->n);
+}
+
+/* The kernel takes no message larger than the sending socket's buffer, which an administrator may have made small. */
+static int transact_large(struct spl *s, struct request *req, struct spl_kmod_attrs *answer)
+{
+	struct kmod *k = s->priv;
+	int size = (int)req->nlh->nlmsg_len, r = transact(s, &k->cmd, req, answer);
+
+	if (r != -EMSGSIZE || setsockopt(mnl_socket_get_fd(k->cmd.nl), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)))
+		return r;
+	return transact(s, &k->cmd, req, answer);
+}
+
+/* A request with bytes of the caller's does not fit into one of the usual size. */
+static int transact_op(struct spl *s, const struct spl_request *op, struct spl_kmod_attrs *answer)
+{
+	size_t bytes = op->opts.prefix_len + op->opts.suffix_len + (op->kind == SPL_OP_SEND ? (size_t)op->n : 0);
 	struct kmod *k = s->priv;
 	struct request req;
+	char *large;
 	int r;
 
+	if (!bytes) {
+		request_begin(k, &req, SKSPLICE_CMD_OP_NEW, 0);
+		put_op(k, req.nlh, op);
+		return transact(s, &k->cmd, &req, answer);
+	}
+	large = malloc(SPL_GENL_REQUEST + pieces_size(bytes) + 3 * 2 * MNL_ATTR_HDRLEN);
+	if (!large)
+		return spl_refuse(s, -ENOMEM, NULL);
+	req.nlh = spl_genl_request(large, k->cmd.family, SKSPLICE_CMD_OP_NEW, 0);
+	put_op(k, req.nlh, op);
+	r = transact_large(s, &req, answer);
+	free(large);
+	return r;
+}
+
+/* -ENOENT says elsewhere that an operation is over; of a request without a token it is the owner, or the family. */
+static int heed_unload(struct spl *s, int r)
+{
+	if (r != -ENOENT)
+		return r;
+	return spl_refuse(s, -ENODEV, "the module was unloaded since spl_open(): open a new context");
+}
+
+static int kmod_start(struct spl *s, const struct spl_request *op, struct spl_op *unused, uint64_t *token)
+{
+	struct spl_kmod_attrs answer = { 0 };
+	int r = heed_unload(s, transact_op(s, op, &answer));
+
 	(void)unused;
-	request_begin(k, &req, SKSPLICE_CMD_OP_NEW, 0);
-	mnl_attr_put_u32(req.nlh, SKSPLICE_A_OWNER, k->owner);
-	mnl_attr_put_u32(req.nlh, SKSPLICE_A_KIND, kinds[op->kind]);
-	mnl_attr_put_u32(req.nlh, SKSPLICE_A_SOURCE_FD, (uint32_t)op->source);
-	mnl_attr_put_u32(req.nlh, SKSPLICE_A_SINK_FD, (uint32_t)op->sink);
-	if (limited)
-		mnl_attr_put_u64(req.nlh, SKSPLICE_A_LIMIT, op->n);
-	mnl_attr_put_u32(req.nlh, SKSPLICE_A_FLAGS, op->opts.flags);
-	mnl_attr_put_u32(req.nlh, SKSPLICE_A_IDLE_MS, op->opts.idle_ms);
-	mnl_attr_put_u64(req.nlh, SKSPLICE_A_USER_DATA, op->opts.user_data);
-	r = transact(s, &k->cmd, &req, &answer);
-	/* -ENOENT says elsewhere that an operation is over; here it is the owner, or the family. */
-	if (r == -ENOENT)
-		return spl_refuse(s, -ENODEV, "the module was unloaded since spl_open(): open a new context");
 	if (r)
 		return r;
 	if (!spl_kmod_seen(&answer, SKSPLICE_A_TOKEN))
 		return malformed(s);
 	*token = answer.token;
 	return 0;
+}
+
+/* The kernel answers what a send would be refused with. */
+static int kmod_writeable(struct spl *s, int sink)
+{
+	struct kmod *k = s->priv;
+	struct request req;
+	int r;
+
+	request_begin(k, &req, SKSPLICE_CMD_WRITEABLE, NLM_F_ACK);
+	mnl_attr_put_u32(req.nlh, SKSPLICE_A_SINK_FD, (uint32_t)sink);
+	r = heed_unload(s, transact(s, &k->cmd, &req, NULL));
+	return r ? (r == -EAGAIN ? 0 : r) : 1;
 }
 
 static int kmod_cancel(struct spl *s, uint64_t token)
@@ -301,8 +382,8 @@ const struct spl_engine_ops spl_engine_kmod = {
 	.engine = SPL_ENGINE_KMOD,
 	.caps = SPL_CAP_EXACT | SPL_CAP_LOSSLESS | SPL_CAP_EXCLUSIVE | SPL_CAP_SURVIVES | SPL_CAP_ADMIN |
 		SPL_CAP_ZEROCOPY,
-	.flags = SPL_F_SHUTDOWN | SPL_F_KEEP,
-	.features = 0,
+	.flags = SPL_F_SHUTDOWN | SPL_F_DRAIN | SPL_F_CONNECTING | SPL_F_KEEP,
+	.features = SPL_FEATURE_PREFIX | SPL_FEATURE_SUFFIX | SPL_FEATURE_DELIM | SPL_FEATURE_SEND,
 	.open = kmod_open,
 	.close = kmod_close,
 	.start = kmod_start,
@@ -310,5 +391,6 @@ const struct spl_engine_ops spl_engine_kmod = {
 	.revoke = kmod_revoke,
 	.reclaim = kmod_reclaim,
 	.stat = kmod_stat,
+	.writeable = kmod_writeable,
 	.collect = kmod_collect,
 };

@@ -41,7 +41,8 @@ _Static_assert(SKSPLICE_A_MAX < 64, "seen has a bit per attribute");
 _Static_assert(sizeof(struct spl_kmod_attrs) < 256, "offsets fit");
 _Static_assert((int)SPL_SINK_FAILED == SKSPLICE_CAUSE_SINK_FAILED && (int)SPL_DONE == SKSPLICE_CAUSE_DONE,
 	       "causes are passed on as they are");
-_Static_assert((int)SPL_F_SHUTDOWN == SKSPLICE_F_SHUTDOWN && (int)SPL_F_KEEP == SKSPLICE_F_KEEP,
+_Static_assert((int)SPL_F_SHUTDOWN == SKSPLICE_F_SHUTDOWN && (int)SPL_F_KEEP == SKSPLICE_F_KEEP &&
+	       (int)SPL_F_DRAIN == SKSPLICE_F_DRAIN && (int)SPL_F_CONNECTING == SKSPLICE_F_CONNECTING,
 	       "flags are passed on as they are");
 _Static_assert((int)SPL_END_SOURCE == SKSPLICE_END_SOURCE && (int)SPL_END_SINK == SKSPLICE_END_SINK,
 	       "ended is passed on as it is");

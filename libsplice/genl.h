@@ -11,7 +11,7 @@
 #include <linux/genetlink.h>
 
 #define SPL_GENL_BUF		32768	/* the kernel makes no message of a dump larger than this */
-#define SPL_GENL_REQUEST	512	/* every request of ours fits */
+#define SPL_GENL_REQUEST	512	/* every request of ours fits, but for bytes of the caller's */
 
 struct spl_genl {
 	struct mnl_socket *nl;

@@ -50,7 +50,7 @@ struct sksplice_owner *sksplice_owner_get(u32 id)
 }
 
 /* owner->lock held. Nobody reads it any more: the socket was released. */
-static bool sksplice_owner_is_dead(const struct sksplice_owner *owner)
+bool sksplice_owner_is_dead(const struct sksplice_owner *owner)
 {
 	lockdep_assert_held(&owner->lock);
 	return owner->dead || sock_flag(owner->sk, SOCK_DEAD);
@@ -154,7 +154,7 @@ void sksplice_event_start(struct sksplice_op *op)
 		sksplice_event_multicast(op->net, sksplice_nl_start(op, GFP_KERNEL));
 }
 
-/* Context: process, phase three of teardown. Takes the operation's own reference. */
+/* Context: process, phase three of teardown: no one adopts it. Takes its own reference. */
 void sksplice_event_post(struct sksplice_op *op)
 {
 	struct sksplice_owner *owner = op->owner;

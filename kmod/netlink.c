@@ -92,7 +92,7 @@ static struct sksplice_op *sksplice_nl_op(struct sk_buff *skb, struct genl_info 
 	}
 	op = sksplice_op_get(nla_get_u64(info->attrs[SKSPLICE_A_TOKEN]));
 	match = op && !READ_ONCE(op->ending) &&
-		(owner ? op->owner == owner : net_eq(op->net, genl_info_net(info)));
+		(owner ? READ_ONCE(op->owner) == owner : net_eq(op->net, genl_info_net(info)));
 	if (owner)
 		sksplice_owner_put(owner);
 	if (match)
@@ -411,6 +411,8 @@ static const struct genl_ops sksplice_nl_ops[] = {
 	  SKSPLICE_POLICY(sksplice_policy_none) },
 	{ .cmd = SKSPLICE_CMD_FLUSH, .doit = sksplice_nl_flush_doit,
 	  .flags = GENL_UNS_ADMIN_PERM, SKSPLICE_POLICY(sksplice_policy_flush) },
+	{ .cmd = SKSPLICE_CMD_OP_ADOPT, .doit = sksplice_nl_op_adopt_doit,
+	  SKSPLICE_POLICY(sksplice_policy_token) },
 	{ .cmd = SKSPLICE_CMD_WRITEABLE, .doit = sksplice_nl_writeable_doit,
 	  SKSPLICE_POLICY(sksplice_policy_writeable) },
 };

@@ -169,7 +169,7 @@ struct sksplice_op {
 	spinlock_t lock;
 	struct net *net;				/* c: of the source; a reference until release */
 	struct sksplice_user *user;			/* c: whose limit it counts against */
-	struct sksplice_owner *owner;			/* c: who gets the completion; may be dead */
+	struct sksplice_owner *owner;			/* who gets the completion; may be dead; see adopt.c */
 	struct file *file[2];				/* o: 0 source, NULL of a send, 1 sink; NULL once released */
 	struct list_head owner_node;			/* w: on owner->ops, then on owner->events */
 	struct list_head bury_node;			/* owner_orphan() only */
@@ -343,6 +343,7 @@ struct sksplice_owner *sksplice_owner_get(u32 id);
 void sksplice_owner_put(struct sksplice_owner *owner);
 u32 sksplice_owner_count(void);
 int sksplice_owner_add(struct sksplice_owner *owner, struct sksplice_op *op);
+bool sksplice_owner_is_dead(const struct sksplice_owner *owner);
 void sksplice_owner_remove(struct sksplice_op *op);
 void sksplice_event_start(struct sksplice_op *op);
 void sksplice_event_post(struct sksplice_op *op);
@@ -355,6 +356,9 @@ void sksplice_event_exit(void);
 /* netlink_new.c */
 int sksplice_nl_op_new_doit(struct sk_buff *skb, struct genl_info *info);
 int sksplice_nl_writeable_doit(struct sk_buff *skb, struct genl_info *info);
+
+/* adopt.c */
+int sksplice_nl_op_adopt_doit(struct sk_buff *skb, struct genl_info *info);
 
 /* netlink.c */
 extern struct genl_family sksplice_nl_family;

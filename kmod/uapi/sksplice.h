@@ -78,6 +78,7 @@ enum sksplice_cmd {
 	SKSPLICE_CMD_START_NTF,		/* to monitors: an operation began */
 	SKSPLICE_CMD_EVENT_NTF,		/* to its owner and to monitors: an operation ended */
 	SKSPLICE_CMD_WRITEABLE,		/* do: answers what a send to SINK_FD would be refused with */
+	SKSPLICE_CMD_OP_ADOPT,		/* do: a splice of the same user becomes OWNER's */
 	__SKSPLICE_CMD_MAX,
 };
 #define SKSPLICE_CMD_MAX (__SKSPLICE_CMD_MAX - 1)

@@ -94,6 +94,8 @@ struct spl_engine_ops {
 	int (*reclaim)(struct spl *s, uint64_t token, int fds[2]);
 	int (*stat)(struct spl *s, uint64_t token, struct spl_stat *out);
 	int (*writeable)(struct spl *s, int sink);
+	/* The token is not one of this context's yet; its event may come from now on. */
+	int (*adopt)(struct spl *s, uint64_t token);
 	/* Hands arrivals on to spl_op_end(), after waiting so long for one at most; 1: look at the queue, 0: none. */
 	int (*collect)(struct spl *s, int timeout_ms);
 };

@@ -250,6 +250,15 @@ static int kmod_writeable(struct spl *s, int sink)
 	return r ? (r == -EAGAIN ? 0 : r) : 1;
 }
 
+static int kmod_adopt(struct spl *s, uint64_t token)
+{
+	struct kmod *k = s->priv;
+	struct request req;
+
+	request_token(k, &req, SKSPLICE_CMD_OP_ADOPT, NLM_F_ACK, token);
+	return transact(s, &k->cmd, &req, NULL);
+}
+
 static int kmod_cancel(struct spl *s, uint64_t token)
 {
 	struct kmod *k = s->priv;
@@ -392,5 +401,6 @@ const struct spl_engine_ops spl_engine_kmod = {
 	.reclaim = kmod_reclaim,
 	.stat = kmod_stat,
 	.writeable = kmod_writeable,
+	.adopt = kmod_adopt,
 	.collect = kmod_collect,
 };

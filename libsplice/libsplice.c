@@ -191,8 +191,27 @@ int spl_residue(struct spl *s, uint64_t token, void *buf, size_t len)
 
 int spl_adopt(struct spl *s, uint64_t token)
 {
-	(void)token;
-	return s ? unsupported(s, "spl_adopt") : bad_argument(s, "the context");
+	SPL_ERRNO_GUARD;
+	struct spl_op *fresh = NULL;
+	int r;
+
+	if (!s)
+		return bad_argument(s, "the context");
+	if (!s->ops->adopt)
+		return unsupported(s, "spl_adopt");
+	/* One that was ours before another adopted it has its place still; the engine knows whose it is. */
+	if (!spl_op_find(s, token)) {
+		fresh = spl_op_new(s);
+		if (!fresh)
+			return spl_refuse(s, -ENOMEM, NULL);
+	}
+	r = s->ops->adopt(s, token);
+	if (r)
+		free(fresh);
+	else if (fresh)
+		spl_op_begin(s, fresh, token);
+	spl_wait_signal(s);
+	return r;
 }
 
 int spl_writeable(struct spl *s, int sink)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Taking over the halves of a socket and giving them back: save, replace and restore side by
- * side, as in drivers/net/ovpn/tcp.c. Also the socket callbacks that run in between.
+ * side, as in drivers/net/ovpn/tcp.c.
  */
 #include <linux/module.h>
 #include <linux/wait.h>
@@ -42,83 +42,6 @@ void sksplice_sock_put(struct sksplice_sock *ss)
 		kfree_rcu(ss, rcu);
 }
 
-static void sksplice_data_ready(struct sock *sk);
-static void sksplice_error_report(struct sock *sk);
-
-/*
- * Context: any callback. NULL: a socket that was given back while this callback was on its way;
- * its pointers were restored before sk_user_data was cleared.
- */
-static struct sksplice_sock *sksplice_sock_of(const struct sock *sk)
-{
-	struct sksplice_sock *ss = rcu_dereference_sk_user_data(sk);
-
-	/* Somebody else's by now? Uninstall restores the pointers before it clears user_data. */
-	smp_rmb();
-	return READ_ONCE(sk->sk_error_report) == sksplice_error_report ? ss : NULL;
-}
-
-/*
- * Context: source's slock held in the receive softirq, or the socket owned (backlog processing
- * in release_sock(), BH on). Only the first may pump here.
- */
-static void sksplice_data_ready(struct sock *sk)
-{
-	struct sksplice_sock *ss;
-	struct sksplice_flow *flow;
-
-	rcu_read_lock();
-	ss = sksplice_sock_of(sk);
-	flow = ss ? READ_ONCE(ss->rx) : NULL;
-	if (flow && !sk->sk_lock.owned)
-		sksplice_pump_inline(flow);
-	else if (flow)
-		sksplice_pump_kick(flow);
-	else if (ss)
-		ss->data_ready(sk);
-	rcu_read_unlock();
-}
-
-/*
- * Context: sink's slock held or socket owned; also from inside our own send, when the state is
- * RUNNING. A send that was short of memory is BLOCKED too, and has a timer besides. Once there
- * is room nobody but us is to be told: the half is busy.
- */
-static void sksplice_write_space(struct sock *sk)
-{
-	struct sksplice_sock *ss;
-	struct sksplice_flow *flow;
-
-	rcu_read_lock();
-	ss = sksplice_sock_of(sk);
-	flow = ss ? READ_ONCE(ss->tx) : NULL;
-	if (flow && sk_stream_is_writeable(sk)) {
-		if (sk->sk_socket)
-			clear_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
-		if (READ_ONCE(flow->state) == SKSPLICE_STATE_BLOCKED)
-			sksplice_pump_kick(flow);
-	} else if (ss && !flow) {
-		ss->write_space(sk);
-	}
-	rcu_read_unlock();
-}
-
-/*
- * Any context. Under ss->lock, since sk_error_report also comes from transmit completions, without
- * the slock: a flow that is found here is not given back before it was kicked.
- */
-static void sksplice_kick_both(struct sksplice_sock *ss)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&ss->lock, flags);
-	if (ss->rx)
-		sksplice_pump_kick(ss->rx);
-	if (ss->tx && ss->tx != ss->rx)
-		sksplice_pump_kick(ss->tx);
-	spin_unlock_irqrestore(&ss->lock, flags);
-}
-
 /* slock held. Sets one of ss->rx and ss->tx; NULL: nobody finds that flow any more. */
 static void sksplice_sock_set(struct sksplice_sock *ss, struct sksplice_flow **half,
 			      struct sksplice_flow *flow)
@@ -133,41 +56,6 @@ static void sksplice_sock_set(struct sksplice_sock *ss, struct sksplice_flow **h
 	spin_unlock_irqrestore(&ss->lock, flags);
 }
 
-/* Context: as write_space. The end of a connection concerns both halves; users are told too. */
-static void sksplice_state_change(struct sock *sk)
-{
-	struct sksplice_sock *ss;
-
-	rcu_read_lock();
-	ss = sksplice_sock_of(sk);
-	if (ss) {
-		sksplice_kick_both(ss);
-		ss->state_change(sk);
-	}
-	rcu_read_unlock();
-}
-
-/*
- * Context: any, also without a lock, and then mostly without an error: the error queue has
- * something. Keeps an error: getsockopt(SO_ERROR) clears it in the socket.
- */
-static void sksplice_error_report(struct sock *sk)
-{
-	int err = READ_ONCE(sk->sk_err);
-	struct sksplice_sock *ss;
-
-	rcu_read_lock();
-	ss = sksplice_sock_of(sk);
-	if (ss) {
-		if (err) {
-			WRITE_ONCE(ss->err, err);
-			sksplice_kick_both(ss);
-		}
-		ss->error_report(sk);
-	}
-	rcu_read_unlock();
-}
-
 static int sksplice_sock_busy(const struct sksplice_sock *ss)
 {
 	return (ss->rx ? SKSPLICE_BUSY_RX : 0) | (ss->tx ? SKSPLICE_BUSY_TX : 0);
@@ -177,15 +65,6 @@ static int sksplice_sock_busy(const struct sksplice_sock *ss)
 bool sksplice_end_intact(const struct sksplice_sock *ss)
 {
 	return sksplice_ops_match(ss->ops, ss->sock, sksplice_sock_busy(ss));
-}
-
-/* slock held. Ours, from an earlier operation on the other half? */
-static struct sksplice_sock *sksplice_sock_ours(struct sock *sk)
-{
-	sksplice_assert_slock(sk);
-	if (sk->sk_data_ready != sksplice_data_ready)
-		return NULL;
-	return rcu_dereference_protected(__sk_user_data(sk), lockdep_is_held(&sk->sk_lock.slock));
 }
 
 /*
@@ -209,51 +88,6 @@ static bool sksplice_sock_has_sleeper(struct sock *sk)
 		found |= entry->func == woken_wake_function;
 	spin_unlock_irqrestore(&wq->lock, flags);
 	return found;
-}
-
-/* slock held. Replaces the socket's callbacks; refuses one that is somebody's already. */
-static int sksplice_sock_install(struct sksplice_sock *ss)
-{
-	struct sock *sk = ss->sk;
-	int ret = -EBUSY;
-
-	sksplice_assert_slock(sk);
-	write_lock(&sk->sk_callback_lock);
-	if (!rcu_dereference_raw(__sk_user_data(sk))) {
-		ss->data_ready = sk->sk_data_ready;
-		ss->write_space = sk->sk_write_space;
-		ss->state_change = sk->sk_state_change;
-		ss->error_report = sk->sk_error_report;
-		sksplice_tcp_occupy(sk, true);
-		rcu_assign_sk_user_data(sk, ss);
-		WRITE_ONCE(sk->sk_data_ready, sksplice_data_ready);
-		WRITE_ONCE(sk->sk_write_space, sksplice_write_space);
-		WRITE_ONCE(sk->sk_state_change, sksplice_state_change);
-		WRITE_ONCE(sk->sk_error_report, sksplice_error_report);
-		ret = 0;
-	}
-	write_unlock(&sk->sk_callback_lock);
-	return ret;
-}
-
-/*
- * slock held, no flow left. Callbacks run under the slock or with the socket owned, and we have
- * the one and exclude the other: none is running. Except error_report, which may come without:
- * for it are the order of the stores and the grace period.
- */
-static void sksplice_sock_uninstall(struct sksplice_sock *ss)
-{
-	struct sock *sk = ss->sk;
-
-	sksplice_assert_slock(sk);
-	write_lock(&sk->sk_callback_lock);
-	WRITE_ONCE(sk->sk_data_ready, ss->data_ready);
-	WRITE_ONCE(sk->sk_write_space, ss->write_space);
-	WRITE_ONCE(sk->sk_state_change, ss->state_change);
-	WRITE_ONCE(sk->sk_error_report, ss->error_report);
-	rcu_assign_sk_user_data(sk, NULL);
-	sksplice_tcp_occupy(sk, false);
-	write_unlock(&sk->sk_callback_lock);
 }
 
 /* slock held. A low-water mark would hold bytes back that can move now. */
@@ -362,7 +196,7 @@ static int sksplice_end_wants(const struct sksplice_flow *rx, const struct skspl
 static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *rx,
 			     struct sksplice_flow *tx, const char **why)
 {
-	struct sksplice_sock *ss = sksplice_sock_ours(fresh->sk);
+	struct sksplice_sock *ss = sksplice_callback_owner(fresh->sk);
 	int had = ss ? sksplice_sock_busy(ss) : 0;
 	int want = (rx ? SKSPLICE_BUSY_RX : 0) | (tx ? SKSPLICE_BUSY_TX : 0);
 	int ret = sksplice_end_check(fresh->sock, had, sksplice_end_wants(rx, tx), why);
@@ -371,12 +205,12 @@ static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *
 		return ret;
 	if (!ss) {
 		ss = fresh;
-		if (sksplice_sock_install(ss))
+		if (sksplice_callback_install(ss))
 			return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user has the socket");
 	}
 	if (!sksplice_ops_swap(ss->ops, ss->sock, had, had | want)) {
 		if (ss == fresh)
-			sksplice_sock_uninstall(ss);
+			sksplice_callback_uninstall(ss);
 		return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user changed the socket");
 	}
 	if (sksplice_op_closes(rx ? rx->op : tx->op))
@@ -426,7 +260,7 @@ int sksplice_end_writeable(struct socket *sock, const char **why)
 
 	if (ret)
 		return ret;
-	ss = sksplice_sock_ours(sock->sk);
+	ss = sksplice_callback_owner(sock->sk);
 	ret = sksplice_end_check(sock, ss ? sksplice_sock_busy(ss) : 0,
 				 SKSPLICE_WANT_TX | SKSPLICE_WANT_ROOM, why);
 	sksplice_sock_unlock(sock->sk);
@@ -518,7 +352,7 @@ bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op)
 	sksplice_ops_swap(ss->ops, ss->sock, had, left);
 	if (!left) {
 		sksplice_sock_keepalive(ss, false);
-		sksplice_sock_uninstall(ss);
+		sksplice_callback_uninstall(ss);
 	}
 	ss->state_change(sk);
 	sksplice_sock_unlock(sk);

@@ -282,6 +282,11 @@ bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op);
 bool sksplice_end_intact(const struct sksplice_sock *ss);
 int sksplice_end_writeable(struct socket *sock, const char **why);
 
+/* callback.c */
+struct sksplice_sock *sksplice_callback_owner(struct sock *sk);
+int sksplice_callback_install(struct sksplice_sock *ss);
+void sksplice_callback_uninstall(struct sksplice_sock *ss);
+
 /* ops.c */
 enum { SKSPLICE_BUSY_RX = 1 << 0, SKSPLICE_BUSY_TX = 1 << 1 };
 const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock);

@@ -118,8 +118,11 @@ static int sksplice_tcp_admit_state(struct sock *sk, int want, const char **why)
 		return SKSPLICE_REFUSE(why, -ENOTCONN, "the sink is not connected");
 	if (tx && (sk->sk_shutdown & SEND_SHUTDOWN))
 		return SKSPLICE_REFUSE(why, -ENOTCONN, "the sink was shut down for writing");
-	if ((want & SKSPLICE_WANT_ROOM) && !sk_stream_is_writeable(sk))
+	if ((want & SKSPLICE_WANT_ROOM) && !sk_stream_is_writeable(sk)) {
+		/* As after every EAGAIN: who waits edge-triggered is told when there is room. */
+		set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
 		return SKSPLICE_REFUSE(why, -EAGAIN, "the sink has no room");
+	}
 	return 0;
 }
 

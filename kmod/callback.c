@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The callbacks of a socket while one of its halves is busy: put in, run, and taken out. */
+#include <net/tcp.h>
+
+#include "sksplice.h"
+
+static void sksplice_data_ready(struct sock *sk);
+static void sksplice_error_report(struct sock *sk);
+
+/*
+ * Context: any callback. NULL: a socket that was given back while this callback was on its way;
+ * its pointers were restored before sk_user_data was cleared.
+ */
+static struct sksplice_sock *sksplice_sock_of(const struct sock *sk)
+{
+	struct sksplice_sock *ss = rcu_dereference_sk_user_data(sk);
+
+	/* Somebody else's by now? Uninstall restores the pointers before it clears user_data. */
+	smp_rmb();
+	return READ_ONCE(sk->sk_error_report) == sksplice_error_report ? ss : NULL;
+}
+
+/*
+ * Context: source's slock held in the receive softirq, or the socket owned (backlog processing
+ * in release_sock(), BH on). Only the first may pump here.
+ */
+static void sksplice_data_ready(struct sock *sk)
+{
+	struct sksplice_sock *ss;
+	struct sksplice_flow *flow;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	flow = ss ? READ_ONCE(ss->rx) : NULL;
+	if (flow && !sk->sk_lock.owned)
+		sksplice_pump_inline(flow);
+	else if (flow)
+		sksplice_pump_kick(flow);
+	else if (ss)
+		ss->data_ready(sk);
+	rcu_read_unlock();
+}
+
+/*
+ * Context: sink's slock held or socket owned; also from inside our own send, when the state is
+ * RUNNING. A send that was short of memory is BLOCKED too, and has a timer besides. Once there
+ * is room nobody but us is to be told: the half is busy.
+ */
+static void sksplice_write_space(struct sock *sk)
+{
+	struct sksplice_sock *ss;
+	struct sksplice_flow *flow;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	flow = ss ? READ_ONCE(ss->tx) : NULL;
+	if (flow && sk_stream_is_writeable(sk)) {
+		if (sk->sk_socket)
+			clear_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+		if (READ_ONCE(flow->state) == SKSPLICE_STATE_BLOCKED)
+			sksplice_pump_kick(flow);
+	} else if (ss && !flow) {
+		ss->write_space(sk);
+	}
+	rcu_read_unlock();
+}
+
+/*
+ * Any context. Under ss->lock, since sk_error_report also comes from transmit completions, without
+ * the slock: a flow that is found here is not given back before it was kicked.
+ */
+static void sksplice_kick_both(struct sksplice_sock *ss)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&ss->lock, flags);
+	if (ss->rx)
+		sksplice_pump_kick(ss->rx);
+	if (ss->tx && ss->tx != ss->rx)
+		sksplice_pump_kick(ss->tx);
+	spin_unlock_irqrestore(&ss->lock, flags);
+}
+
+/* Context: as write_space. The end of a connection concerns both halves; users are told too. */
+static void sksplice_state_change(struct sock *sk)
+{
+	struct sksplice_sock *ss;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	if (ss) {
+		sksplice_kick_both(ss);
+		ss->state_change(sk);
+	}
+	rcu_read_unlock();
+}
+
+/*
+ * Context: any, also without a lock, and then mostly without an error: the error queue has
+ * something. Keeps an error: getsockopt(SO_ERROR) clears it in the socket.
+ */
+static void sksplice_error_report(struct sock *sk)
+{
+	int err = READ_ONCE(sk->sk_err);
+	struct sksplice_sock *ss;
+
+	rcu_read_lock();
+	ss = sksplice_sock_of(sk);
+	if (ss) {
+		if (err) {
+			WRITE_ONCE(ss->err, err);
+			sksplice_kick_both(ss);
+		}
+		ss->error_report(sk);
+	}
+	rcu_read_unlock();
+}
+
+/* slock held. Ours, from an earlier operation on the other half? */
+struct sksplice_sock *sksplice_callback_owner(struct sock *sk)
+{
+	sksplice_assert_slock(sk);
+	if (sk->sk_data_ready != sksplice_data_ready)
+		return NULL;
+	return rcu_dereference_protected(__sk_user_data(sk), lockdep_is_held(&sk->sk_lock.slock));
+}
+
+/* slock held. Replaces the socket's callbacks; refuses one that is somebody's already. */
+int sksplice_callback_install(struct sksplice_sock *ss)
+{
+	struct sock *sk = ss->sk;
+	int ret = -EBUSY;
+
+	sksplice_assert_slock(sk);
+	write_lock(&sk->sk_callback_lock);
+	if (!rcu_dereference_raw(__sk_user_data(sk))) {
+		ss->data_ready = sk->sk_data_ready;
+		ss->write_space = sk->sk_write_space;
+		ss->state_change = sk->sk_state_change;
+		ss->error_report = sk->sk_error_report;
+		sksplice_tcp_occupy(sk, true);
+		rcu_assign_sk_user_data(sk, ss);
+		WRITE_ONCE(sk->sk_data_ready, sksplice_data_ready);
+		WRITE_ONCE(sk->sk_write_space, sksplice_write_space);
+		WRITE_ONCE(sk->sk_state_change, sksplice_state_change);
+		WRITE_ONCE(sk->sk_error_report, sksplice_error_report);
+		ret = 0;
+	}
+	write_unlock(&sk->sk_callback_lock);
+	return ret;
+}
+
+/*
+ * slock held, no flow left. Callbacks run under the slock or with the socket owned, and we have
+ * the one and exclude the other: none is running. Except error_report, which may come without:
+ * for it are the order of the stores and the grace period.
+ */
+void sksplice_callback_uninstall(struct sksplice_sock *ss)
+{
+	struct sock *sk = ss->sk;
+
+	sksplice_assert_slock(sk);
+	write_lock(&sk->sk_callback_lock);
+	WRITE_ONCE(sk->sk_data_ready, ss->data_ready);
+	WRITE_ONCE(sk->sk_write_space, ss->write_space);
+	WRITE_ONCE(sk->sk_state_change, ss->state_change);
+	WRITE_ONCE(sk->sk_error_report, ss->error_report);
+	rcu_assign_sk_user_data(sk, NULL);
+	sksplice_tcp_occupy(sk, false);
+	write_unlock(&sk->sk_callback_lock);
+}

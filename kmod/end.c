@@ -136,6 +136,7 @@ static void sksplice_sink_take(struct sksplice_sock *ss, struct sksplice_flow *f
 		refcount_inc(&ss->refs);
 		flow->src = ss;
 	}
+	sksplice_extra_attached(flow);
 }
 
 /* slock held. */
@@ -307,6 +308,14 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 	return ret < 0 ? ret : 0;
 }
 
+/* slock held. One that is still connecting has not begun to be a sink. */
+static bool sksplice_sink_over(const struct sksplice_sock *ss, const struct sksplice_op *op)
+{
+	return sksplice_tcp_sink_over(ss) &&
+	       !(sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING) &&
+		 sksplice_tcp_connecting(ss->sk));
+}
+
 /* slock held. What the completion tells of this socket, read at the last moment we have it. */
 static void sksplice_end_report(struct sksplice_sock *ss, struct sksplice_op *op, bool rx, bool tx)
 {
@@ -316,7 +325,7 @@ static void sksplice_end_report(struct sksplice_sock *ss, struct sksplice_op *op
 
 	if (is_source && sksplice_tcp_source_over(ss))
 		ev->ended |= SKSPLICE_END_SOURCE;
-	if (is_sink && (op->nr_flows == 1 ? sksplice_tcp_sink_over(ss) :
+	if (is_sink && (op->nr_flows == 1 ? sksplice_sink_over(ss, op) :
 			sksplice_tcp_source_over(ss)))
 		ev->ended |= SKSPLICE_END_SINK;
 	if (tx && !ss->tx->back && !sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING))

@@ -28,23 +28,44 @@ bool sksplice_extra_in(const struct sksplice_op *op, enum sksplice_phase phase)
 	return unlikely(x) && smp_load_acquire(&x->phase) == phase;
 }
 
-/* Context: process, not yet attached. @len: of prefix, data and suffix, which lie in that order. */
+static bool sksplice_insert_init(struct sksplice_insert *in, size_t len)
+{
+	in->len = len;
+	if (len)
+		in->bytes = kvmalloc(len, GFP_KERNEL_ACCOUNT);
+	return !len || in->bytes;
+}
+
+static bool sksplice_insert_left(const struct sksplice_insert *in)
+{
+	return in->off < in->len;
+}
+
+static void sksplice_extra_release(struct sksplice_extra *x)
+{
+	if (!x)
+		return;
+	kvfree(x->first.bytes);
+	kvfree(x->last.bytes);
+	kfree(x);
+}
+
+/* Context: process, not yet attached. @len: of prefix, data and suffix, the first two as one. */
 int sksplice_extra_new(struct sksplice_op *op, const size_t len[3])
 {
-	struct sksplice_extra *x;
+	struct sksplice_extra *x = kzalloc(sizeof(*x), GFP_KERNEL_ACCOUNT);
 	int i;
 
-	x = kvmalloc(struct_size(x, data, len[0] + len[1] + len[2]), GFP_KERNEL_ACCOUNT);
 	if (!x)
 		return -ENOMEM;
-	memset(x, 0, sizeof(*x));
 	x->phase = op->flags & SKSPLICE_F_CONNECTING ? SKSPLICE_PHASE_CONNECTING :
 		   SKSPLICE_PHASE_RUNNING;
 	x->uncounted = len[0];
-	x->first.len = len[0] + len[1];
-	x->first.data = x->data;
-	x->last.len = len[2];
-	x->last.data = x->data + x->first.len;
+	if (!sksplice_insert_init(&x->first, len[0] + len[1]) ||
+	    !sksplice_insert_init(&x->last, len[2])) {
+		sksplice_extra_release(x);
+		return -ENOMEM;
+	}
 	for (i = 0; i < op->nr_flows; i++)
 		op->flow[i].extra = x;
 	return 0;
@@ -58,13 +79,25 @@ void sksplice_extra_free(struct sksplice_op *op)
 
 	for (i = 0; i < op->nr_flows; i++)
 		op->flow[i].extra = NULL;
-	kvfree(x);
+	sksplice_extra_release(x);
+}
+
+/*
+ * The sink's slock held, its half just taken, not begun: nobody else looks at the phase. A sink
+ * that need not be waited for has told its sequence numbers already, and they are watched from
+ * now on.
+ */
+void sksplice_extra_attached(struct sksplice_flow *flow)
+{
+	sksplice_assert_slock(sksplice_dst(flow));
+	if (flow->extra && !flow->back && !sksplice_tcp_connecting(sksplice_dst(flow)))
+		flow->extra->phase = SKSPLICE_PHASE_RUNNING;
 }
 
 /*
  * Both slocks held. TCP has called state_change once the sink was connected, error_report when it
- * was refused; both kick. Until then the source is not looked at. What the sink's sequence
- * numbers are was not known before.
+ * was refused; both kick. Until then the source is not looked at. Where the sink's stream begins
+ * is not known before; the one to it began with the SYN.
  */
 static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 {
@@ -79,7 +112,6 @@ static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 	}
 	if (sksplice_tcp_connecting(sink))
 		return SKSPLICE_FULL;
-	there->write_seq = tcp_sk(sink)->write_seq;
 	if (back != there)
 		back->copied_seq = tcp_sk(sink)->copied_seq;
 	sksplice_extra_enter(there->extra, SKSPLICE_PHASE_RUNNING);
@@ -104,13 +136,13 @@ static enum sksplice_verdict sksplice_extra_send(struct sksplice_flow *flow,
 {
 	enum sksplice_verdict v = SKSPLICE_GO;
 
-	while (v == SKSPLICE_GO && in->off < in->len) {
+	while (v == SKSPLICE_GO && sksplice_insert_left(in)) {
 		size_t len = min(in->len - in->off, *budget);
 		ssize_t sent;
 
 		if (!len)
 			return SKSPLICE_MORE;
-		sent = sksplice_tcp_send_bytes(sksplice_dst(flow), in->data + in->off, len);
+		sent = sksplice_tcp_send_bytes(sksplice_dst(flow), in->bytes + in->off, len);
 		if (sent > 0) {
 			*budget -= sent;
 			sksplice_extra_accept(flow, in, sent);
@@ -134,6 +166,22 @@ static enum sksplice_verdict sksplice_extra_move(struct sksplice_flow *flow, siz
 	if (sends)
 		return sksplice_extra_finish(flow, SKSPLICE_CAUSE_DONE);
 	return sksplice_tcp_move(flow, *budget, worker);
+}
+
+/*
+ * Both slocks held. What has been sent first, once all of it is, for the caller to free without
+ * them: an operation may live for long after its prefix.
+ */
+void *sksplice_extra_spent(struct sksplice_flow *flow)
+{
+	struct sksplice_extra *x = flow->extra;
+	void *spent;
+
+	if (likely(!x) || sksplice_insert_left(&x->first))
+		return NULL;
+	spent = x->first.bytes;
+	x->first.bytes = NULL;
+	return spent;
 }
 
 /* What the peers of all sinks have not acknowledged. */
@@ -179,9 +227,10 @@ bool sksplice_extra_drains(struct sksplice_op *op)
 }
 
 /*
- * Both slocks held. The last byte is sent. GO: something comes after it. The suffix is the first
- * flow's: it goes there when the other one of a pair was the first to reach the limit, unless
- * the end of the stream has gone there before it.
+ * Both slocks held. No byte of a source will move any more. GO: something comes after them. What
+ * is to be sent is the first flow's: it goes there when the other one of a pair was the first to
+ * reach the limit, perhaps before the prefix had found room, unless the end of the stream has
+ * gone there before it.
  */
 enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sksplice_cause cause)
 {
@@ -191,7 +240,8 @@ enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sks
 	sksplice_assert_slock(sksplice_src(flow));
 	sksplice_assert_slock(sksplice_dst(flow));
 	x->cause = cause;
-	if (!x->last.len || cause == SKSPLICE_CAUSE_EOF || !sksplice_flow_live(first))
+	if (cause == SKSPLICE_CAUSE_EOF || !sksplice_flow_live(first) ||
+	    (!sksplice_insert_left(&x->first) && !sksplice_insert_left(&x->last)))
 		return sksplice_extra_drain(flow);
 	sksplice_extra_enter(x, SKSPLICE_PHASE_SUFFIX);
 	if (flow != first)
@@ -207,6 +257,8 @@ static enum sksplice_verdict sksplice_extra_suffix(struct sksplice_flow *flow, s
 	if (flow->back)
 		return SKSPLICE_EMPTY;
 	v = sksplice_tcp_sink_ready(flow);
+	if (v == SKSPLICE_GO)
+		v = sksplice_extra_send(flow, &flow->extra->first, budget);
 	if (v == SKSPLICE_GO)
 		v = sksplice_extra_send(flow, &flow->extra->last, budget);
 	return v == SKSPLICE_GO ? sksplice_extra_drain(flow) : v;

@@ -167,7 +167,7 @@ static int sksplice_nl_extra(struct genl_info *info, struct sksplice_op *op, con
 {
 	const struct nlattr *delim = info->attrs[SKSPLICE_A_DELIM];
 	struct sksplice_extra *x;
-	size_t len[3], at = 0;
+	size_t len[3];
 	int i, ret = sksplice_nl_measure(info, op, len, why);
 
 	if (ret || (!len[0] && !len[2] && !delim && !sksplice_op_sends(op) &&
@@ -177,9 +177,13 @@ static int sksplice_nl_extra(struct genl_info *info, struct sksplice_op *op, con
 	if (ret)
 		return ret;
 	x = op->flow[0].extra;
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 3; i++) {
+		struct sksplice_insert *in = i < 2 ? &x->first : &x->last;
+
 		if (len[i])
-			at += sksplice_nl_pieces(info, sksplice_nl_inserts[i], x->data + at);
+			sksplice_nl_pieces(info, sksplice_nl_inserts[i],
+					   in->bytes + (i == 1 ? len[0] : 0));
+	}
 	if (delim) {
 		x->delim_len = nla_len(delim);
 		memcpy(x->delim, nla_data(delim), x->delim_len);
@@ -194,7 +198,6 @@ static u64 sksplice_nl_limit(struct genl_info *info, enum sksplice_kind kind)
 
 	if (kind == SKSPLICE_KIND_SEND)
 		return sksplice_nl_pieces(info, SKSPLICE_A_DATA, NULL);
-
 	if (info->attrs[SKSPLICE_A_LIMIT])
 		limit = nla_get_u64(info->attrs[SKSPLICE_A_LIMIT]);
 	return limit || kind == SKSPLICE_KIND_FORWARD ? limit : U64_MAX;

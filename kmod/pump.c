@@ -10,6 +10,7 @@
  * stream: arrivals then only kick the worker, which finds the more to move the busier it is.
  * Worker runs that find a single message each wear the streak off again.
  */
+#include <linux/mm.h>
 #include <linux/workqueue.h>
 #include <net/tcp.h>
 
@@ -173,17 +174,20 @@ void sksplice_pump_now(struct sksplice_flow *flow)
 {
 	struct sock *src = sksplice_src(flow), *dst = sksplice_dst(flow);
 	enum sksplice_verdict v = SKSPLICE_MISSED;
+	void *spent = NULL;
 
 	local_bh_disable();
 	if (sksplice_pump_lock(src, dst)) {
 		this_cpu_inc(sksplice_pump_depth);
 		v = sksplice_pump_locked(flow, true);
 		this_cpu_dec(sksplice_pump_depth);
+		spent = sksplice_extra_spent(flow);
 		sksplice_pump_unlock(src, dst);
 	} else {
 		sksplice_pump_missed(flow);
 	}
 	local_bh_enable();
+	kvfree(spent);
 	if ((v == SKSPLICE_MISSED || v == SKSPLICE_NOMEM) && sksplice_flow_live(flow)) {
 		sksplice_pump_later(flow, v);
 		return;

@@ -110,21 +110,18 @@ struct sksplice_flow {
 enum sksplice_phase {
 	SKSPLICE_PHASE_CONNECTING,	/* the sink is not connected yet, nothing moves */
 	SKSPLICE_PHASE_RUNNING,		/* the prefix, the bytes of a send, bytes from the source */
-	SKSPLICE_PHASE_SUFFIX,		/* the last of these is sent, the suffix is not */
+	SKSPLICE_PHASE_SUFFIX,		/* no byte of a source will move, the suffix is not sent */
 	SKSPLICE_PHASE_DRAINING,	/* all is sent, not all of it is acknowledged */
 };
 
-/* Bytes of the operation itself, to be sent. */
+/* Bytes of the operation itself, to be sent; the memory is charged to who asked for it. */
 struct sksplice_insert {
-	const u8 *data;					/* c: in extra->data */
+	u8 *bytes;					/* S; NULL: there are none, or none any more */
 	size_t len;					/* c */
 	size_t off;					/* S: accepted by the sink */
 };
 
-/*
- * What most operations do without, one allocation, charged to who asked for it and 192 KiB at
- * most.
- */
+/* What most operations do without. Its bytes are 192 KiB at most. */
 struct sksplice_extra {
 	enum sksplice_phase phase;			/* r(S) */
 	enum sksplice_cause cause;			/* S: of SUFFIX and DRAINING, how it will end */
@@ -136,7 +133,6 @@ struct sksplice_extra {
 	u8 matched;					/* S: bytes of it that the last accepted ones are */
 	u8 matching;					/* S: the same after the batch */
 	u8 delim[SKSPLICE_DELIM_MAX];			/* c */
-	u8 data[];
 };
 
 /* What a completion tells. */
@@ -324,10 +320,12 @@ enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budge
 /* extra.c */
 int sksplice_extra_new(struct sksplice_op *op, const size_t len[3]);
 void sksplice_extra_free(struct sksplice_op *op);
+void sksplice_extra_attached(struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_extra_pump(struct sksplice_flow *flow, size_t budget, bool worker);
 enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sksplice_cause cause);
 bool sksplice_extra_in(const struct sksplice_op *op, enum sksplice_phase phase);
 bool sksplice_extra_drains(struct sksplice_op *op);
+void *sksplice_extra_spent(struct sksplice_flow *flow);
 
 /* gather.c */
 struct sksplice_batch;

@@ -230,7 +230,7 @@ bool sksplice_extra_drains(struct sksplice_op *op)
  * Both slocks held. No byte of a source will move any more. GO: something comes after them. What
  * is to be sent is the first flow's: it goes there when the other one of a pair was the first to
  * reach the limit, perhaps before the prefix had found room, unless the end of the stream has
- * gone there before it.
+ * gone there before it. And none when the operation was cancelled meanwhile: its event says so.
  */
 enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sksplice_cause cause)
 {
@@ -239,6 +239,8 @@ enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sks
 
 	sksplice_assert_slock(sksplice_src(flow));
 	sksplice_assert_slock(sksplice_dst(flow));
+	if (READ_ONCE(flow->op->ending))
+		return sksplice_flow_end(flow, cause);
 	x->cause = cause;
 	if (cause == SKSPLICE_CAUSE_EOF || !sksplice_flow_live(first) ||
 	    (!sksplice_insert_left(&x->first) && !sksplice_insert_left(&x->last)))

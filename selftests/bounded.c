@@ -217,4 +217,38 @@ TEST_F_TIMEOUT(bounded, sink_that_reads_slowly, 200)
 	EXPECT_EQ(tx.done, ev.bytes);
 }
 
+/* What was sent first is not kept for as long as the operation lives. */
+#define PREFIXES 64
+NEEDS(bounded, prefixes, NEEDS_KMOD);
+TEST_F_TIMEOUT(bounded, prefixes, 60)
+{
+	static struct relay r[PREFIXES];
+	static uint8_t bytes[65536];
+	struct memory before, after;
+	struct spl_event ev;
+	uint64_t token;
+	int i;
+
+	pattern_fill(bytes, sizeof(bytes), SEED, 0);
+	for (i = 0; i < PREFIXES; i++)
+		ASSERT_EQ(0, relay_open(&r[i], variant->net));
+	before = memory_now(variant->engine);
+	for (i = 0; i < PREFIXES; i++) {
+		begun(spl_forward(self->s, r[i].a, r[i].b, SPL_ALL,
+				  OPTS(.prefix = bytes, .prefix_len = sizeof(bytes)), &token));
+		ASSERT_EQ(0, take(r[i].s, SEED, 0, sizeof(bytes)));
+	}
+	sleep_ms(QUIET_MS);
+	after = memory_now(variant->engine);
+	EXPECT_GT(PREFIXES * 64 / 4, after.kb[SLAB] - before.kb[SLAB]) {
+		TH_LOG("slab: %ld -> %ld kB", before.kb[SLAB], after.kb[SLAB]);
+	}
+	for (i = 0; i < PREFIXES; i++) {
+		ASSERT_EQ(0, fin(&r[i].c));
+		ASSERT_EQ(1, spl_next(self->s, &ev, WAIT_MS));
+		EXPECT_EQ(SPL_EOF, ev.cause);
+		relay_close(&r[i]);
+	}
+}
+
 SUITE_MAIN

@@ -22,6 +22,8 @@ FIXTURE_VARIANT(connecting) {
 	uint32_t require;
 };
 
+VARIANT(connecting, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(connecting, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);
 VARIANT(connecting, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(connecting, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(connecting, user_unix2tcp, .engine = SPL_ENGINE_USER, .net = NET_UNIX_TO_TCP);
@@ -169,11 +171,26 @@ TEST_F(connecting, cancelled)
 	ASSERT_EQ(0, spl_cancel(self->s, self->token));
 	event();
 	EXPECT_EQ(SPL_CANCELED, self->ev.cause);
+	EXPECT_EQ(0, self->ev.ended);
+	EXPECT_EQ(0, self->ev.unacked);
 	EXPECT_EQ(0, take(self->r.a, SEED, 0, 1001));
 	/* the connect is the caller's again, and goes on */
 	self->r.s = let_in(self->listening, self->sink);
 	ASSERT_LE(0, self->r.s);
 	EXPECT_EQ(0, alive(self->sink, self->r.s));
+}
+
+/* The half that is free has a call which gives the connect up: that is a failure like others. */
+NEEDS(connecting, given_up, NEEDS_KMOD);
+TEST_F(connecting, given_up)
+{
+	forward(1000, .prefix = "PROXY", .prefix_len = 5);
+	shutdown(self->sink, SHUT_RD);
+	event();
+	EXPECT_EQ(SPL_SINK_FAILED, self->ev.cause);
+	EXPECT_EQ(ECONNRESET, self->ev.error);
+	EXPECT_EQ(0, self->ev.bytes);
+	EXPECT_EQ(0, take(self->r.a, SEED, 0, 1001));
 }
 
 /* The client has gone before the server came. */

@@ -16,6 +16,7 @@ FIXTURE_VARIANT(delim) {
 	uint32_t require;
 };
 
+KMOD_TCP(delim);
 USER_SOCKETS(delim);
 USER_PIPES(delim);
 USER_LOSSLESS(delim);

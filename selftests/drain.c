@@ -19,6 +19,8 @@ FIXTURE_VARIANT(drain) {
 	uint32_t require;
 };
 
+VARIANT(drain, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(drain, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);
 VARIANT(drain, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(drain, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(drain, user_unix2tcp, .engine = SPL_ENGINE_USER, .net = NET_UNIX_TO_TCP);

@@ -134,17 +134,10 @@ TEST_F(options, not_supported_by_user)
 	EXPECT_EQ(-EOPNOTSUPP, spl_adopt(self->s, 1));
 }
 
-NEEDS(options, not_supported, NEEDS_KMOD);
-TEST_F(options, not_supported)
+NEEDS(options, not_supported_by_kmod, NEEDS_KMOD);
+TEST_F(options, not_supported_by_kmod)
 {
-	refused(EOPNOTSUPP, forward(OPTS(.flags = SPL_F_DRAIN)));
-	refused(EOPNOTSUPP, forward(OPTS(.flags = SPL_F_CONNECTING)));
-	refused(EOPNOTSUPP, forward(OPTS(.prefix = "x", .prefix_len = 1)));
-	refused(EOPNOTSUPP, forward(OPTS(.suffix = "x", .suffix_len = 1)));
-	refused(EOPNOTSUPP, forward(OPTS(.delim = "\n", .delim_len = 1)));
 	refused(EOPNOTSUPP, forward(OPTS(.framer = 3)));
-	refused(EOPNOTSUPP, spl_send(self->s, self->r.b, "x", 1, NULL, &self->token));
-	EXPECT_EQ(-EOPNOTSUPP, spl_adopt(self->s, 1));
 }
 
 SUITE_MAIN

@@ -21,6 +21,7 @@ FIXTURE_VARIANT(prefix) {
 	uint32_t require;
 };
 
+KMOD_TCP(prefix);
 USER_SOCKETS(prefix);
 USER_PIPES(prefix);
 USER_LOSSLESS(prefix);
@@ -213,6 +214,29 @@ TEST_F(prefix, suffix_of_a_pair)
 	EXPECT_EQ(100, ev.bytes_back);
 	EXPECT_EQ(0, take(self->r.c, BACK, 0, 100));
 	EXPECT_EQ(0, take(self->r.b, BACK, 100, 1));
+}
+
+/* Nor does a suffix overtake a prefix for which there is no room yet. */
+NEEDS(prefix, pair_ends_before_it, NEEDS_TCP);
+TEST_F_TIMEOUT(prefix, pair_ends_before_it, 60)
+{
+	int64_t before = stuff(self->r.b, SEED);
+	struct spl_event ev;
+
+	ASSERT_LT(0, before);
+	begun(spl_splice_pair(self->s, self->r.a, self->r.b,
+			      OPTS(PREFIX(500), SUFFIX(30), .max = 100, .flags = SPL_F_KEEP), &self->token));
+	ASSERT_EQ(0, put(self->r.s, BACK, 0, 100));
+	EXPECT_EQ(0, take(self->r.c, BACK, 0, 100));
+	EXPECT_EQ(0, no_event(self->s));
+	EXPECT_EQ(0, take(self->r.s, SEED, 0, before));
+	EXPECT_EQ(0, take(self->r.s, FRONT, 0, 500));
+	EXPECT_EQ(0, take(self->r.s, REAR, 0, 30));
+	ASSERT_EQ(0, event_of(self->s, self->token, &ev));
+	EXPECT_EQ(SPL_DONE, ev.cause);
+	EXPECT_EQ(0, ev.bytes);
+	EXPECT_EQ(100, ev.bytes_back);
+	EXPECT_EQ(0, at_quiet(self->r.s));
 }
 
 /* Message by message, each with a header and a trailer of another length. */

@@ -2,7 +2,7 @@
 # Builds the test programs into $(B)/selftests/. Included by the top-level Makefile.
 
 # One program per name, with the harness's main(); helpers have their own.
-TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim send drain connecting trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
+TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
 	 rights events netlink_fuzz stress lib_args
 TEST_HELPERS := hold peer
 TEST_COMMON := util stream nl drive driven

@@ -30,12 +30,14 @@ static const struct need {
 	uint16_t flags;
 	uint16_t attrs[4];
 } needs[] = {
+	{ SKSPLICE_CMD_WRITEABLE, 0, { SKSPLICE_A_SINK_FD } },
 	{ SKSPLICE_CMD_OP_NEW, 0,
 	  { SKSPLICE_A_KIND, SKSPLICE_A_SOURCE_FD, SKSPLICE_A_SINK_FD, SKSPLICE_A_OWNER } },
 	{ SKSPLICE_CMD_OP_GET, 0, { SKSPLICE_A_TOKEN } },
 	{ SKSPLICE_CMD_OP_CANCEL, 0, { SKSPLICE_A_TOKEN } },
 	{ SKSPLICE_CMD_OP_REVOKE, 0, { SKSPLICE_A_TOKEN } },
 	{ SKSPLICE_CMD_OP_RECLAIM, 0, { SKSPLICE_A_TOKEN, SKSPLICE_A_OWNER } },
+	{ SKSPLICE_CMD_OP_ADOPT, 0, { SKSPLICE_A_TOKEN, SKSPLICE_A_OWNER } },
 	{ SKSPLICE_CMD_EVENT_GET, NLM_F_DUMP, { SKSPLICE_A_OWNER } },
 };
 
@@ -110,7 +112,7 @@ TEST_F(netlink, nothing_missing)
 static const uint8_t all_cmds[] = {
 	SKSPLICE_CMD_OWNER_NEW, SKSPLICE_CMD_OP_NEW, SKSPLICE_CMD_OP_GET, SKSPLICE_CMD_OP_CANCEL,
 	SKSPLICE_CMD_OP_REVOKE, SKSPLICE_CMD_OP_RECLAIM, SKSPLICE_CMD_STATS_GET,
-	SKSPLICE_CMD_FLUSH,
+	SKSPLICE_CMD_FLUSH, SKSPLICE_CMD_OP_ADOPT, SKSPLICE_CMD_WRITEABLE,
 };
 
 TEST_F(netlink, unknown_attribute)
@@ -234,7 +236,7 @@ static int refused_with_text(const struct answer *a)
 static int nobody_tries(const struct relay *r, uint32_t owner, uint64_t token)
 {
 	static const uint8_t cmds[] = { SKSPLICE_CMD_OP_CANCEL, SKSPLICE_CMD_OP_REVOKE,
-					SKSPLICE_CMD_OP_RECLAIM };
+					SKSPLICE_CMD_OP_RECLAIM, SKSPLICE_CMD_OP_ADOPT };
 	static char buf[NL_BUF];
 	struct nlmsghdr *nlh;
 	int works = 0, i, with;
@@ -252,18 +254,18 @@ static int nobody_tries(const struct relay *r, uint32_t owner, uint64_t token)
 	put_forward(nlh, &nl, r);
 	nl_transact(&nl, nlh, &a);
 	works |= refused_with_text(&a) ? 0 : 2;
-	for (i = 0; i < 6; i++) {
-		with = i / 3;
-		nlh = nl_request(&nl, buf, cmds[i % 3], NLM_F_ACK);
+	for (i = 0; i < 8; i++) {
+		with = i / 4;
+		nlh = nl_request(&nl, buf, cmds[i % 4], NLM_F_ACK);
 		mnl_attr_put_u64(nlh, SKSPLICE_A_TOKEN, token);
 		if (with)
 			put_valid(nlh, SKSPLICE_A_OWNER, &nl, r);
 		nl_transact(&nl, nlh, &a);
-		works |= refused_with_text(&a) ? 0 : 4 << (i % 3);
+		works |= refused_with_text(&a) ? 0 : 4 << (i % 4);
 	}
 	nlh = nl_request(&nl, buf, SKSPLICE_CMD_FLUSH, NLM_F_ACK);
 	nl_transact(&nl, nlh, &a);
-	return works | (a.err == -EPERM ? 0 : 32);
+	return works | (a.err == -EPERM ? 0 : 64);
 }
 
 #define UNPRIVILEGED "net/sksplice/unprivileged"
@@ -360,16 +362,35 @@ static size_t fuzz_attr(struct fuzz *f, char *p, size_t room, unsigned int depth
 	return NLA_ALIGN(at);
 }
 
+/* Bytes of the operation's own, in pieces. */
+static void fuzz_inserts(struct fuzz *f, struct nlmsghdr *nlh, uint32_t kind)
+{
+	static const uint16_t attrs[] = { SKSPLICE_A_PREFIX, SKSPLICE_A_SUFFIX, SKSPLICE_A_DATA };
+	static const char bytes[1000] = "";
+	unsigned int i, pieces;
+
+	for (i = 0; i < (kind == SKSPLICE_KIND_SEND ? 3 : 2); i++)
+		for (pieces = rnd_below(&f->state, 3); pieces; pieces--)
+			mnl_attr_put(nlh, attrs[i], 1 + rnd_below(&f->state, sizeof(bytes)), bytes);
+	if (kind == SKSPLICE_KIND_FORWARD && rnd_below(&f->state, 2))
+		mnl_attr_put(nlh, SKSPLICE_A_DELIM, 1 + rnd_below(&f->state, SKSPLICE_DELIM_MAX), bytes);
+}
+
 /* What makes OP_NEW do something, so that there is something to disturb. */
 static void fuzz_op(struct fuzz *f, struct nlmsghdr *nlh)
 {
 	uint64_t *state = &f->state;
+	uint32_t kind = 1 + rnd_below(state, SKSPLICE_KIND_MAX);
 
-	mnl_attr_put_u32(nlh, SKSPLICE_A_KIND, 1 + rnd_below(state, SKSPLICE_KIND_MAX));
+	mnl_attr_put_u32(nlh, SKSPLICE_A_KIND, kind);
 	mnl_attr_put_u32(nlh, SKSPLICE_A_OWNER, f->nl.owner);
-	mnl_attr_put_u32(nlh, SKSPLICE_A_SOURCE_FD, rnd_below(state, 2) ? f->r.a : f->r.s);
+	if (kind != SKSPLICE_KIND_SEND)
+		mnl_attr_put_u32(nlh, SKSPLICE_A_SOURCE_FD, rnd_below(state, 2) ? f->r.a : f->r.s);
 	mnl_attr_put_u32(nlh, SKSPLICE_A_SINK_FD, rnd_below(state, 2) ? f->r.b : f->r.c);
-	mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, SKSPLICE_F_KEEP * rnd_below(state, 2));
+	mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, SKSPLICE_F_KEEP * rnd_below(state, 2) |
+			 SKSPLICE_F_DRAIN * rnd_below(state, 2) | SKSPLICE_F_CONNECTING * rnd_below(state, 2));
+	if (rnd_below(state, 2))
+		fuzz_inserts(f, nlh, kind);
 }
 
 static uint8_t fuzz_cmd(struct fuzz *f)

@@ -244,11 +244,13 @@ static int sksplice_sock_lock(struct sock *sk, const char **why)
 /* Context: process. Refuses before anything is allocated, or counted, for the socket's kind. */
 static int sksplice_end_admit(struct socket *sock, int want, const char **why)
 {
+	struct sksplice_sock *ss;
 	int ret = sksplice_sock_lock(sock->sk, why);
 
 	if (ret)
 		return ret;
-	ret = sksplice_tcp_admit(sock, want, why);
+	ss = sksplice_callback_owner(sock->sk);
+	ret = sksplice_end_check(sock, ss ? sksplice_sock_busy(ss) : 0, want, why);
 	sksplice_sock_unlock(sock->sk);
 	return ret;
 }
@@ -256,16 +258,7 @@ static int sksplice_end_admit(struct socket *sock, int want, const char **why)
 /* Context: process, nothing held. What a send would be refused with. */
 int sksplice_end_writeable(struct socket *sock, const char **why)
 {
-	struct sksplice_sock *ss;
-	int ret = sksplice_sock_lock(sock->sk, why);
-
-	if (ret)
-		return ret;
-	ss = sksplice_callback_owner(sock->sk);
-	ret = sksplice_end_check(sock, ss ? sksplice_sock_busy(ss) : 0,
-				 SKSPLICE_WANT_TX | SKSPLICE_WANT_ROOM, why);
-	sksplice_sock_unlock(sock->sk);
-	return ret;
+	return sksplice_end_admit(sock, SKSPLICE_WANT_TX | SKSPLICE_WANT_ROOM, why);
 }
 
 static struct sksplice_sock *sksplice_sock_alloc(struct socket *sock)

@@ -71,6 +71,14 @@ int sksplice_extra_new(struct sksplice_op *op, const size_t len[3])
 	return 0;
 }
 
+/* What an operation counts as: one, and one for each 4 KiB it has to keep. */
+unsigned int sksplice_extra_units(const struct sksplice_op *op)
+{
+	const struct sksplice_extra *x = op->flow[0].extra;
+
+	return 1 + (x ? DIV_ROUND_UP(x->first.len + x->last.len, SZ_4K) : 0);
+}
+
 /* Context: process, phase three of teardown: no run of a flow is left that could look at it. */
 void sksplice_extra_free(struct sksplice_op *op)
 {
@@ -80,6 +88,11 @@ void sksplice_extra_free(struct sksplice_op *op)
 	for (i = 0; i < op->nr_flows; i++)
 		op->flow[i].extra = NULL;
 	sksplice_extra_release(x);
+	/* the rest is the completion's */
+	if (op->units > 1) {
+		sksplice_user_uncharge(op->user, op->units - 1);
+		op->units = 1;
+	}
 }
 
 /*
@@ -90,14 +103,18 @@ void sksplice_extra_free(struct sksplice_op *op)
 void sksplice_extra_attached(struct sksplice_flow *flow)
 {
 	sksplice_assert_slock(sksplice_dst(flow));
-	if (flow->extra && !flow->back && !sksplice_tcp_connecting(sksplice_dst(flow)))
+	if (!flow->extra || flow->back)
+		return;
+	if (!sksplice_tcp_connecting(sksplice_dst(flow)))
 		flow->extra->phase = SKSPLICE_PHASE_RUNNING;
+	flow->extra->fresh = sksplice_dst(flow)->sk_state == TCP_SYN_SENT;
 }
 
 /*
  * Both slocks held. TCP has called state_change once the sink was connected, error_report when it
- * was refused; both kick. Until then the source is not looked at. Where the sink's stream begins
- * is not known before; the one to it began with the SYN.
+ * was refused; both kick. Until then the source is not read, but may fail. Where the sink's stream
+ * begins is not known before the SYN-ACK: not where it is now read, as a thread that was on its
+ * way into recv() before we came may have read from it. The one to it began with the SYN.
  */
 static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 {
@@ -110,10 +127,15 @@ static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 		sksplice_flow_fail(there, false, err ? : ECONNREFUSED);
 		return SKSPLICE_STOPPED;
 	}
+	err = sksplice_tcp_broken(there->src);
+	if (err) {
+		sksplice_flow_fail(there, true, err);
+		return SKSPLICE_STOPPED;
+	}
 	if (sksplice_tcp_connecting(sink))
 		return SKSPLICE_FULL;
-	if (back != there)
-		back->copied_seq = tcp_sk(sink)->copied_seq;
+	if (back != there && there->extra->fresh)
+		back->copied_seq = tcp_sk(sink)->rcv_nxt - (u32)tcp_sk(sink)->bytes_received;
 	sksplice_extra_enter(there->extra, SKSPLICE_PHASE_RUNNING);
 	return SKSPLICE_GO;
 }
@@ -126,7 +148,7 @@ static void sksplice_extra_accept(struct sksplice_flow *flow, struct sksplice_in
 	size_t from = max(in->off, x->uncounted), to = in->off + sent;
 
 	in->off = to;
-	flow->write_seq = tcp_sk(sksplice_dst(flow))->write_seq;
+	WRITE_ONCE(flow->write_seq, tcp_sk(sksplice_dst(flow))->write_seq);
 	sksplice_flow_moved(flow, in == &x->first && to > from ? to - from : 0);
 }
 
@@ -258,6 +280,8 @@ static enum sksplice_verdict sksplice_extra_suffix(struct sksplice_flow *flow, s
 
 	if (flow->back)
 		return SKSPLICE_EMPTY;
+	if (READ_ONCE(flow->op->ending))
+		return SKSPLICE_STOPPED;
 	v = sksplice_tcp_sink_ready(flow);
 	if (v == SKSPLICE_GO)
 		v = sksplice_extra_send(flow, &flow->extra->first, budget);

@@ -8,6 +8,16 @@ static void sksplice_flow_set(struct sksplice_flow *flow, enum sksplice_state st
 	WRITE_ONCE(flow->state, state);
 }
 
+/*
+ * The state of another flow than the one whose run it is, both slocks held. One that has not begun
+ * is its creator's, who takes no lock: it will find out in its first run, which follows.
+ */
+static void sksplice_flow_set_other(struct sksplice_flow *flow, enum sksplice_state state)
+{
+	if (READ_ONCE(flow->state) != SKSPLICE_STATE_CLOSING)
+		sksplice_flow_set(flow, state);
+}
+
 /* Not yet reachable by anybody else. CLOSING: nothing may move before begin. */
 void sksplice_flow_init(struct sksplice_flow *flow, struct sksplice_op *op, u64 limit)
 {
@@ -72,7 +82,7 @@ void sksplice_flow_moved(struct sksplice_flow *flow, size_t bytes)
 void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error)
 {
 	sksplice_assert_slock(sksplice_src(flow));
-	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
+	sksplice_flow_set_other(flow, SKSPLICE_STATE_DONE);
 	sksplice_op_end(flow->op, source != flow->back ? SKSPLICE_CAUSE_SOURCE_FAILED :
 			SKSPLICE_CAUSE_SINK_FAILED, error);
 }
@@ -129,7 +139,7 @@ void sksplice_flow_drain(struct sksplice_flow *flow)
 	sksplice_assert_slock(sksplice_src(flow));
 	sksplice_assert_slock(sksplice_dst(flow));
 	for (i = 0; i < op->nr_flows; i++)
-		sksplice_flow_set(&op->flow[i], SKSPLICE_STATE_BLOCKED);
+		sksplice_flow_set_other(&op->flow[i], SKSPLICE_STATE_BLOCKED);
 	sksplice_flow_set(flow, SKSPLICE_STATE_RUNNING);
 }
 

@@ -217,10 +217,12 @@ static int sksplice_nl_prepare(struct sk_buff *skb, struct genl_info *info,
 		ret = sksplice_nl_ends(skb, op, why);
 	if (ret)
 		return ret;
-	op->user = sksplice_user_charge(current_euid());
+	op->units = sksplice_extra_units(op);
+	op->user = sksplice_user_charge(current_euid(), op->units);
 	if (IS_ERR(op->user)) {
 		ret = PTR_ERR(op->user);
 		op->user = NULL;
+		op->units = 0;
 		return SKSPLICE_REFUSE(why, ret, "too many operations (net.sksplice.max_ops*)");
 	}
 	ret = sksplice_op_attach(op, why);

@@ -70,7 +70,7 @@ void sksplice_op_put(struct sksplice_op *op)
 	if (!refcount_dec_and_test(&op->refs))
 		return;
 	if (op->user)
-		sksplice_user_uncharge(op->user);
+		sksplice_user_uncharge(op->user, op->units);
 	if (op->owner)
 		sksplice_owner_put(op->owner);
 	kfree_rcu(op, rcu);

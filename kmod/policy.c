@@ -155,7 +155,7 @@ static struct sksplice_user *sksplice_user_find(kuid_t uid)
 }
 
 /* Context: process. Applies to everybody: CAP_NET_ADMIN in a user namespace is nobody. */
-struct sksplice_user *sksplice_user_charge(kuid_t uid)
+struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
 {
 	struct sksplice_user *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT), *user;
 
@@ -164,8 +164,8 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid)
 	fresh->uid = uid;
 	spin_lock_bh(&sksplice_users_lock);
 	user = sksplice_user_find(uid);
-	if (sksplice_users_ops >= READ_ONCE(sksplice_max_ops) ||
-	    (user ? user->ops : 0) >= READ_ONCE(sksplice_max_ops_per_user)) {
+	if (sksplice_users_ops + units > READ_ONCE(sksplice_max_ops) ||
+	    (user ? user->ops : 0) + units > READ_ONCE(sksplice_max_ops_per_user)) {
 		user = ERR_PTR(-ENFILE);
 	} else {
 		if (!user) {
@@ -173,8 +173,8 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid)
 			fresh = NULL;
 			hash_add(sksplice_users, &user->node, __kuid_val(uid));
 		}
-		user->ops++;
-		sksplice_users_ops++;
+		user->ops += units;
+		sksplice_users_ops += units;
 	}
 	spin_unlock_bh(&sksplice_users_lock);
 	kfree(fresh);
@@ -182,11 +182,12 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid)
 }
 
 /* Context: any. */
-void sksplice_user_uncharge(struct sksplice_user *user)
+void sksplice_user_uncharge(struct sksplice_user *user, unsigned int units)
 {
 	spin_lock_bh(&sksplice_users_lock);
-	sksplice_users_ops--;
-	if (!--user->ops)
+	sksplice_users_ops -= units;
+	user->ops -= units;
+	if (!user->ops)
 		hash_del(&user->node);
 	else
 		user = NULL;

@@ -129,6 +129,7 @@ struct sksplice_extra {
 	struct sksplice_insert first;			/* prefix, and the bytes of a send */
 	struct sksplice_insert last;			/* suffix */
 	size_t uncounted;				/* c: bytes of first that are the prefix */
+	bool fresh;					/* S: the sink was taken in SYN_SENT */
 	u8 delim_len;					/* c: 0: none */
 	u8 matched;					/* S: bytes of it that the last accepted ones are */
 	u8 matching;					/* S: the same after the batch */
@@ -165,6 +166,7 @@ struct sksplice_op {
 	spinlock_t lock;
 	struct net *net;				/* c: of the source; a reference until release */
 	struct sksplice_user *user;			/* c: whose limit it counts against */
+	unsigned int units;				/* c until phase three: and as how many */
 	struct sksplice_owner *owner;			/* who gets the completion; may be dead; see adopt.c */
 	struct file *file[2];				/* o: 0 source, NULL of a send, 1 sink; NULL once released */
 	struct list_head owner_node;			/* w: on owner->ops, then on owner->events */
@@ -307,6 +309,7 @@ void sksplice_tcp_occupy(struct sock *sk, bool take);
 int sksplice_tcp_admit(struct socket *sock, int want, const char **why);
 bool sksplice_tcp_connecting(const struct sock *sk);
 int sksplice_tcp_error(const struct sksplice_sock *ss);
+int sksplice_tcp_broken(const struct sksplice_sock *ss);
 bool sksplice_tcp_mirror(const struct sock *a, const struct sock *b);
 bool sksplice_tcp_source_over(const struct sksplice_sock *ss);
 bool sksplice_tcp_sink_over(const struct sksplice_sock *ss);
@@ -319,6 +322,7 @@ enum sksplice_verdict sksplice_tcp_pump(struct sksplice_flow *flow, size_t budge
 
 /* extra.c */
 int sksplice_extra_new(struct sksplice_op *op, const size_t len[3]);
+unsigned int sksplice_extra_units(const struct sksplice_op *op);
 void sksplice_extra_free(struct sksplice_op *op);
 void sksplice_extra_attached(struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_extra_pump(struct sksplice_flow *flow, size_t budget, bool worker);
@@ -386,8 +390,8 @@ void sksplice_policy_exit(void);
 int sksplice_policy_sender(struct sk_buff *skb, const char **why);
 int sksplice_policy_permit(struct sk_buff *skb, struct user_namespace *user_ns,
 			   const char **why);
-struct sksplice_user *sksplice_user_charge(kuid_t uid);
-void sksplice_user_uncharge(struct sksplice_user *user);
+struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units);
+void sksplice_user_uncharge(struct sksplice_user *user, unsigned int units);
 kuid_t sksplice_user_uid(const struct sksplice_user *user);
 
 #endif /* _SKSPLICE_H */

@@ -18,6 +18,8 @@
 
 /* Batches in a run, however small: somebody may be waiting for the locks. */
 #define SKSPLICE_ROUNDS 24
+/* What is looked through for a delimiter at a time, with the locks held. */
+#define SKSPLICE_DELIM_WINDOW SZ_16K
 
 static bool sksplice_tcp_is(const struct sock *sk)
 {
@@ -175,6 +177,16 @@ int sksplice_tcp_error(const struct sksplice_sock *ss)
 	return READ_ONCE(ss->sk->sk_err) ? : READ_ONCE(ss->err);
 }
 
+/* slock held. Why the stream from this socket will not come to its end, or 0. */
+int sksplice_tcp_broken(const struct sksplice_sock *ss)
+{
+	int err = sksplice_tcp_error(ss);
+
+	if (!err && ss->sk->sk_state == TCP_CLOSE && !sock_flag(ss->sk, SOCK_DONE))
+		err = ECONNRESET;
+	return err;
+}
+
 /* slock held. */
 bool sksplice_tcp_source_over(const struct sksplice_sock *ss)
 {
@@ -277,10 +289,8 @@ static void sksplice_tcp_shutdown(struct sock *sk)
 static enum sksplice_verdict sksplice_tcp_dry(struct sksplice_flow *flow, bool worker)
 {
 	struct sock *sk = sksplice_src(flow);
-	int err = sksplice_tcp_error(flow->src);
+	int err = sksplice_tcp_broken(flow->src);
 
-	if (!err && sk->sk_state == TCP_CLOSE && !sock_flag(sk, SOCK_DONE))
-		err = ECONNRESET;
 	if (err) {
 		sksplice_flow_fail(flow, true, err);
 		return SKSPLICE_STOPPED;
@@ -301,7 +311,7 @@ static void sksplice_tcp_accept(struct sksplice_flow *flow, size_t sent)
 
 	tcp_read_done(src, sent);
 	flow->copied_seq = tcp_sk(src)->copied_seq;
-	flow->write_seq = tcp_sk(sksplice_dst(flow))->write_seq;
+	WRITE_ONCE(flow->write_seq, tcp_sk(sksplice_dst(flow))->write_seq);
 	sksplice_flow_moved(flow, sent);
 	if (unlikely(tcp_sk(src)->urg_data))
 		sksplice_tcp_urgent(flow);
@@ -370,6 +380,9 @@ enum sksplice_verdict sksplice_tcp_ready(struct sksplice_flow *flow)
 /* Both slocks held. The next bytes, up to where the flow ends. */
 static void sksplice_tcp_peek(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max)
 {
+	/* all of it is looked through, however little the sink then takes */
+	if (unlikely(flow->extra) && flow->extra->delim_len)
+		max = min_t(size_t, max, SKSPLICE_DELIM_WINDOW);
 	sksplice_gather(flow, batch, min_t(u64, max, flow->left));
 	if (unlikely(flow->extra))
 		sksplice_delim_cut(flow->extra, batch);

@@ -8,9 +8,10 @@
  *    the pump. The one callback that comes without, error_report, looks and kicks under
  *    sksplice_sock->lock, in which the flow is taken away. What may still be there: the flows'
  *    workers, queued or running; those find a stopped flow, or one whose sink is not its own.
- * 2. Wait. Only callbacks and the worker itself queue a flow's worker. The first are gone;
- *    cancel_delayed_work_sync() ends the second even when it requeues itself. Now nothing but
- *    this work refers to the flows.
+ * 2. Wait. Callbacks and the worker itself queue a flow's worker; a run kicks the other flow of a
+ *    pair, too, but only with both slocks and both ends of each flow there, so before the end of
+ *    phase one. The first are gone; cancel_delayed_work_sync() ends the second even when it
+ *    requeues itself. Now nothing but this work refers to the flows.
  * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
  *    is sent. The files were held until here, so sockets, their netns and modules were there.
  *
@@ -112,7 +113,7 @@ static bool sksplice_teardown_reset(struct sksplice_op *op)
 			return false;
 		tcp_abort(sk, op->event.error);
 	}
-	op->event.ended = SKSPLICE_END_SOURCE | SKSPLICE_END_SINK;
+	op->event.ended = (op->file[0] ? SKSPLICE_END_SOURCE : 0) | SKSPLICE_END_SINK;
 	return true;
 }
 

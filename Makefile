@@ -19,9 +19,11 @@ include libsplice/build.mk
 include tools/build.mk
 include selftests/build.mk
 include selftests/bench/build.mk
+include examples/build.mk
 
 lib: $(LIB_TARGETS)
 tools: $(TOOL_TARGETS)
+examples: $(EXAMPLE_PROGRAMS)
 tests: setup
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(TEST_TARGETS)
 
@@ -101,6 +103,7 @@ clean:
 help:
 	@echo "make                 build/libsplice.so .a .pc, build/splicectl, build/sksplice.ko"
 	@echo "make module KVER=V   the module for kernel V"
+	@echo "make examples        build/examples/sni_proxy and http_body: small proxies to read and to copy"
 	@echo "make modules-all     the module for every supported kernel"
 	@echo "make demo            a real download through the best engine of this machine"
 	@echo "make demo-kmod       a real download through the module, in a guest"
@@ -111,4 +114,4 @@ help:
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench install install-module clean help
+.PHONY: all lib tools examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench install install-module clean help

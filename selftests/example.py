@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0
+"""example.py: what the tests of the programs in examples/ share; no test itself.
+
+EXAMPLES=DIR: the programs, otherwise the tree's.
+"""
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import closing
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+EXAMPLES = os.environ.get("EXAMPLES", str(TOP / "build/examples"))
+PATIENCE = 15
+TESTS = []
+
+
+def test(f):
+    TESTS.append(f)
+    return f
+
+
+def until(condition, what):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"not in {PATIENCE} s: {what}"
+        time.sleep(0.01)
+
+
+def text(address):
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def family(address):
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def listen(address=("127.0.0.1", 0), backlog=1024):
+    s = socket.socket(family(address), socket.SOCK_STREAM)
+    s.settimeout(PATIENCE)
+    s.bind(address)
+    s.listen(backlog)
+    return s
+
+
+def connect(address):
+    s = socket.socket(family(address), socket.SOCK_STREAM)
+    s.settimeout(PATIENCE)
+    s.connect(address)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def accept(listener):
+    s = listener.accept()[0]
+    s.settimeout(PATIENCE)
+    return s
+
+
+def nowhere():
+    with closing(listen()) as s:
+        return s.getsockname()
+
+
+def take(s, n):
+    got = b""
+    while len(got) < n:
+        part = s.recv(n - len(got))
+        assert part, f"the end after {got!r}"
+        got += part
+    return got
+
+
+def expect(s, wanted):
+    got = take(s, len(wanted))
+    assert got == wanted, f"{got!r}, not {wanted!r}"
+
+
+def quiet(s, seconds=0.2):
+    s.settimeout(seconds)
+    try:
+        got = s.recv(100)
+    except (BlockingIOError, TimeoutError):
+        return True
+    finally:
+        s.settimeout(PATIENCE)
+    raise AssertionError(f"there is {got!r}")
+
+
+def take_all(s):
+    parts = []
+    while part := s.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+
+
+def is_reset(s):
+    try:
+        take_all(s)
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def is_over(s):
+    """Nothing came, and the connection has ended in one way or the other."""
+    try:
+        return s.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+class Program:
+    """An example that runs until the end of the "with"; .to is where it listens. It must be as it was by then."""
+
+    def __init__(self, name, *args, on=("127.0.0.1", 0)):
+        self.err = tempfile.TemporaryFile("a+")
+        self.process = subprocess.Popen([f"{EXAMPLES}/{name}", text(on), *args], stdout=subprocess.PIPE,
+                                        stderr=self.err, text=True)
+        line = self.process.stdout.readline()
+        assert line, f"it does not start: {self.said()}"
+        host, _, port = line.strip().removeprefix("listening on ").rpartition(":")
+        self.to = (host.strip("[]"), int(port))
+
+    def said(self):
+        self.err.flush()
+        self.err.seek(0)
+        return self.err.read()
+
+    def says(self, what):
+        until(lambda: what in self.said(), f"{what!r} in {self.said()!r}")
+
+    def sockets(self):
+        count = 0
+        for fd in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            try:
+                count += os.readlink(fd).startswith("socket:")
+            except FileNotFoundError:
+                pass
+        return count
+
+    def processor_seconds(self):
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    def children(self):
+        count = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            count += int(parent) == self.process.pid and state != "Z"
+        return count
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            if not kind:
+                until(lambda: not self.children(), "its processes end with their clients")
+                until(lambda: self.sockets() <= 1, "its sockets are closed")
+                assert self.process.poll() is None, f"it has ended: {self.said()}"
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+            complaints = re.search(r".*(Sanitizer|runtime error).*", self.said())
+            self.err.close()
+        assert not complaints, complaints.group()
+
+
+def main():
+    wanted = sys.argv[1:]
+    failed = count = 0
+    for f in TESTS:
+        if wanted and f.__name__ not in wanted:
+            continue
+        count += 1
+        try:
+            f()
+            print(f"ok {count} {f.__name__}", flush=True)
+        except Exception:
+            failed += 1
+            print("".join("# " + line + "\n" for line in traceback.format_exc().splitlines()), end="")
+            print(f"not ok {count} {f.__name__}", flush=True)
+    print(f"1..{count}")
+    return 1 if failed or not count else 0

@@ -127,13 +127,13 @@ static int serve(int client, const union addr *to)
 
 	while (!status)
 		status = exchange(&c);
+	if (c.server >= 0)
+		close(c.server);
 	if (status > 0 && c.answered)
 		cut_off(&c);
 	else if (status > 0)
 		refuse(&c, status);
 	close(c.client);
-	if (c.server >= 0)
-		close(c.server);
 	spl_close(c.spl);
 	return 0;
 }

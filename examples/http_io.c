@@ -12,15 +12,26 @@
 #define HEAD_MS		10000		/* for a head or a line to come, and to be complete */
 #define IDLE_MS		30000		/* for a connect, and for a body to go on */
 
+static void wake_at(int fd, size_t bytes)
+{
+	int n = (int)bytes;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &n, sizeof(n));
+}
+
 /* One more byte than there was wakes us; of those that are there nothing is taken. The end of the stream wakes us, too. */
 static bool wait_beyond(int fd, size_t had, uint64_t deadline)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	int wanted = (int)had + 1;
 	uint64_t now = now_ms();
+	bool came;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted));
-	return now < deadline && poll(&pfd, 1, (int)(deadline - now)) > 0;
+	if (had)
+		wake_at(fd, had + 1);
+	came = now < deadline && poll(&pfd, 1, (int)(deadline - now)) > 0;
+	if (had)
+		wake_at(fd, 1);
+	return came;
 }
 
 /* Looks into the socket until the bytes that end a head or a line are there, and takes it: its length, 0: nothing came, -errno. */

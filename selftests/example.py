@@ -151,18 +151,23 @@ class Program:
         return count
 
     def processor_seconds(self):
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+        """Its own and its processes'."""
+        total = 0
+        for pid in [self.process.pid, *self.children()]:
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(stat[11]) + int(stat[12])
+        return total / os.sysconf("SC_CLK_TCK")
 
     def children(self):
-        count = 0
+        found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 state, parent = stat.read_text().rpartition(")")[2].split()[:2]
             except OSError:
                 continue
-            count += int(parent) == self.process.pid and state != "Z"
-        return count
+            if int(parent) == self.process.pid and state != "Z":
+                found.append(int(stat.parent.name))
+        return found
 
     def __enter__(self):
         return self

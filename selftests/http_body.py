@@ -252,7 +252,7 @@ def refuses_requests():
 @test
 def refuses_bodies_that_are_no_chunks():
     request = head("Transfer-Encoding: chunked")
-    for body in (b"g\r\n", b"-1\r\n", b"0x1\r\n", b"\r\n", b"1\nab", b"3\r\nabcd\r\n", b"3\r\nabc\n\r\n", b"f" * 16 + b"\r\n",
+    for body in (b"g\r\n", b"-1\r\n", b"0x1\r\n", b"\r\n", b"1\nab\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n\r\n", b"f" * 16 + b"\r\n",
                  b"1" * 256, b"0\r\n" + b"a: b\r\n" * 64):
         with proxied() as (client, server, _):
             client.sendall(request + body)
@@ -311,6 +311,17 @@ def half_a_request_does_not_hang():
     with proxied() as (client, server, p):
         client.shutdown(1)
         assert is_over(client) and not p.said(), p.said()
+
+
+@test
+def gives_up_who_stays_silent():
+    with proxied() as (client, server, p), closing(connect(p.to)) as partly:
+        partly.sendall(GET[:9])
+        time.sleep(9)
+        assert p.processor_seconds() < 0.2, "bytes that stay on the socket keep it busy"
+        assert len(p.children()) == 2
+        assert is_over(client)
+        assert take_all(partly).startswith(b"HTTP/1.1 408 ")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -208,6 +208,7 @@ def refuses():
         (records(message(server_name(b"a.example", kind=1))), "malformed"),
         (records(message(b"\0\0" + vector(2, b"\x00\xff\0" + vector(2, b"a.example")))), "malformed"),
         (records(message(b"\0\0" + vector(2, vector(2, b"\0\x01\x00a.example")))), "malformed"),
+        (records(message(b"\0\0" + vector(2, vector(2, 2 * (b"\0" + vector(2, b"a.example")))))), "malformed"),
         (records(message(b"\0\0\x00\x40\x00")), "cut off"),
         (records(message(name + b"\0")), "cut off"),
         (records(b"\x01" + vector(3, b"\x03\x03" + bytes(20))), "malformed"),

@@ -53,6 +53,8 @@ static void heed_sock(struct user *u, struct user_sock *sock, uint32_t events)
 		sock->ready |= USER_ERROR;
 	if (sock->connecting && sock->tx && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
 		user_op_connected(u, sock->tx->op);
+	if (sock->rx && (events & EPOLLERR))
+		user_op_source_broke(u, sock->rx);
 	/* first what the failed socket still had to say, then its failure */
 	if (sock->rx && (sock->ready & USER_READABLE))
 		user_flow_queue(u, sock->rx);

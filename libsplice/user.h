@@ -226,6 +226,7 @@ int user_op_attach(struct user *u, struct user_op *op, const struct spl_request 
 int user_op_begin(struct user *u, struct user_op *op);
 void user_op_detach(struct user_op *op, bool close_for_good);
 void user_op_connected(struct user *u, struct user_op *op);
+void user_op_source_broke(struct user *u, struct user_flow *flow);
 void user_op_eof(struct user *u, struct user_flow *flow);
 void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause);
 void user_op_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);

@@ -321,6 +321,16 @@ void user_op_connected(struct user *u, struct user_op *op)
 	queue_flows(u, op);
 }
 
+/* epoll says that the source broke; one whose sink is not connected yet is not read, which would tell. */
+void user_op_source_broke(struct user *u, struct user_flow *flow)
+{
+	struct user_op *op = flow->op;
+	int error = op->phase == USER_CONNECTING && flow == &op->flow[0] ? user_sock_error(flow->src) : 0;
+
+	if (error)
+		user_op_fail(u, op, flow->src, error);
+}
+
 /* ---- the end */
 
 /* All that was taken from the source is delivered, and no more will come. A pair lives on until the other way is over. */

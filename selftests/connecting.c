@@ -194,6 +194,21 @@ TEST_F(connecting, given_up)
 }
 
 /* The client has gone before the server came. */
+/* The client may go before there is a server for it. */
+NEEDS(connecting, source_resets, NEEDS_TCP_CLIENT);
+TEST_F(connecting, source_resets)
+{
+	begun(spl_splice_pair(self->s, self->r.a, self->sink, OPTS(.flags = SPL_F_CONNECTING),
+			      &self->token));
+	self->r.a = self->sink = -1;
+	ASSERT_EQ(0, no_event(self->s));
+	ASSERT_EQ(0, tcp_reset(&self->r.c));
+	event();
+	EXPECT_EQ(SPL_SOURCE_FAILED, self->ev.cause);
+	EXPECT_EQ(ECONNRESET, self->ev.error);
+	EXPECT_EQ(0, self->ev.bytes);
+}
+
 TEST_F(connecting, source_at_its_end)
 {
 	ASSERT_EQ(0, fin(&self->r.c));

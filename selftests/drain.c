@@ -236,4 +236,26 @@ TEST_F(drain, idle)
 	EXPECT_LE(1000, self->ev.unacked);
 }
 
+/* Both ways reach the limit as the operation begins: one waits for acknowledgments before the other has begun. */
+NEEDS(drain, at_once, NEEDS_TCP);
+TEST_F_TIMEOUT(drain, at_once, 100)
+{
+	unsigned int i, rounds = scaled(300);
+	struct relay r;
+
+	for (i = 0; i < rounds; i++) {
+		ASSERT_EQ(0, relay_open(&r, variant->net));
+		ASSERT_EQ(0, put(r.c, SEED, 0, 1));
+		ASSERT_EQ(0, put(r.s, BACK, 0, 1));
+		begun(spl_splice_pair(self->s, r.a, r.b, OPTS(.flags = SPL_F_DRAIN, .max = 1),
+				      &self->token));
+		r.a = r.b = -1;
+		ASSERT_EQ(0, event_of(self->s, self->token, &self->ev));
+		ASSERT_EQ(SPL_DONE, self->ev.cause);
+		ASSERT_EQ(0, self->ev.unacked);
+		ASSERT_LE(1, self->ev.bytes + self->ev.bytes_back);
+		relay_close(&r);
+	}
+}
+
 SUITE_MAIN

@@ -143,6 +143,35 @@ TEST_F(rights, limit)
 	full_at(3);
 }
 
+/* What has to be kept for an operation counts as well, one for each 4 KiB. */
+TEST_F(rights, limit_of_bytes)
+{
+	char *suffix = calloc(1, 65536);
+	struct relay r[2];
+	uint64_t token[2];
+	struct spl_event ev;
+	int i;
+
+	ASSERT_NE(NULL, suffix);
+	ASSERT_EQ(0, sysctl_set(MAX_OPS_PER_USER, 20));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, relay_open(r + i, NET_V4));
+#define with_suffix(i)									\
+	spl_forward(self->s, r[i].a, r[i].b, 1, OPTS(.suffix = suffix, .suffix_len = 65536), token + (i))
+	ASSERT_EQ(0, with_suffix(0));
+	EXPECT_EQ(-ENFILE, with_suffix(1));
+	ASSERT_EQ(0, spl_forward(self->s, r[1].a, r[1].b, 1, NULL, token + 1));
+	ASSERT_EQ(0, spl_cancel(self->s, token[1]));
+	ASSERT_EQ(0, event_of(self->s, token[1], &ev));
+	ASSERT_EQ(0, spl_cancel(self->s, token[0]));
+	ASSERT_EQ(0, event_of(self->s, token[0], &ev));
+	EXPECT_EQ(0, with_suffix(1));
+#undef with_suffix
+	for (i = 0; i < 2; i++)
+		relay_close(r + i);
+	free(suffix);
+}
+
 /* Completions that nobody fetches count against who left them lying. */
 TEST_F(rights, unread_events_count)
 {

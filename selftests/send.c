@@ -193,6 +193,21 @@ TEST_F(send, to_a_busy_end)
 	ends(self->token, SPL_DONE, 0, 1);
 }
 
+/* Busy comes before full: room would be of no use. */
+TEST_F(send, to_a_busy_full_end)
+{
+	uint64_t flow;
+
+	ASSERT_LT(0, stuff(self->r.b, BACK));
+	begun(spl_forward(self->s, self->r.a, self->r.b, 10, NULL, &flow));
+	EXPECT_EQ(-EBUSY, send_it(1, NULL));
+	EXPECT_EQ(-EBUSY, spl_writeable(self->s, self->r.b));
+	ASSERT_EQ(0, spl_cancel(self->s, flow));
+	ends(flow, SPL_CANCELED, 0, 0);
+	EXPECT_EQ(-EAGAIN, send_it(1, NULL));
+	EXPECT_EQ(0, spl_writeable(self->s, self->r.b));
+}
+
 /* The source half of the same socket is nobody's business. */
 NEEDS(send, beside_a_forward, NEEDS_TWO_WAY);
 TEST_F(send, beside_a_forward)

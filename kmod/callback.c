@@ -8,6 +8,18 @@ static void sksplice_data_ready(struct sock *sk);
 static void sksplice_error_report(struct sock *sk);
 
 /*
+ * Does it wait for room, or may it be about to? What is sent without the sink's slock can find none,
+ * and room be made, before it says BLOCKED.
+ */
+static bool sksplice_flow_waits(const struct sksplice_flow *flow)
+{
+	enum sksplice_state state = READ_ONCE(flow->state);
+
+	return state == SKSPLICE_STATE_BLOCKED ||
+	       (flow->op->generic && state == SKSPLICE_STATE_RUNNING);
+}
+
+/*
  * Context: any callback. NULL: a socket that was given back while this callback was on its way;
  * its pointers were restored before sk_user_data was cleared.
  */
@@ -57,7 +69,7 @@ static void sksplice_write_space(struct sock *sk)
 	if (flow && sk_stream_is_writeable(sk)) {
 		if (sk->sk_socket)
 			clear_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
-		if (READ_ONCE(flow->state) == SKSPLICE_STATE_BLOCKED)
+		if (sksplice_flow_waits(flow))
 			sksplice_pump_kick(flow);
 	} else if (ss && !flow) {
 		ss->write_space(sk);
@@ -116,13 +128,48 @@ static void sksplice_error_report(struct sock *sk)
 	rcu_read_unlock();
 }
 
-/* slock held. Ours, from an earlier operation on the other half? */
-struct sksplice_sock *sksplice_callback_owner(struct sock *sk)
+/*
+ * Under the lock of the socket's wait queue, in any context. Wakes of a socket whose callbacks are
+ * not ours: kTLS has its own below them, and other families call them without a lock that we could
+ * hold. Coexists with whoever else waits. No key: the end of something.
+ */
+static int sksplice_wake(struct wait_queue_entry *wait, unsigned int mode, int sync, void *key)
 {
-	sksplice_assert_slock(sk);
-	if (sk->sk_data_ready != sksplice_data_ready)
-		return NULL;
-	return rcu_dereference_protected(__sk_user_data(sk), lockdep_is_held(&sk->sk_lock.slock));
+	struct sksplice_sock *ss = container_of(wait, struct sksplice_sock, wait);
+	__poll_t what = key_to_poll(key);
+	bool all = !what || (what & (EPOLLERR | EPOLLHUP | EPOLLRDHUP));
+	unsigned long flags;
+
+	spin_lock_irqsave(&ss->lock, flags);
+	if (ss->rx && (all || (what & EPOLLIN)))
+		sksplice_pump_kick(ss->rx);
+	if (ss->tx && (all || ((what & EPOLLOUT) && sksplice_flow_waits(ss->tx))))
+		sksplice_pump_kick(ss->tx);
+	spin_unlock_irqrestore(&ss->lock, flags);
+	return 0;
+}
+
+/* slock and sk_callback_lock held. */
+static void sksplice_callback_put(struct sksplice_sock *ss)
+{
+	struct sock *sk = ss->sk;
+
+	if (!ss->proto->callbacks) {
+		rcu_assign_sk_user_data(sk, ss);
+		init_waitqueue_func_entry(&ss->wait, sksplice_wake);
+		add_wait_queue(sk_sleep(sk), &ss->wait);
+		return;
+	}
+	ss->data_ready = sk->sk_data_ready;
+	ss->write_space = sk->sk_write_space;
+	ss->state_change = sk->sk_state_change;
+	ss->error_report = sk->sk_error_report;
+	sksplice_tcp_occupy(sk, true);
+	rcu_assign_sk_user_data(sk, ss);
+	WRITE_ONCE(sk->sk_data_ready, sksplice_data_ready);
+	WRITE_ONCE(sk->sk_write_space, sksplice_write_space);
+	WRITE_ONCE(sk->sk_state_change, sksplice_state_change);
+	WRITE_ONCE(sk->sk_error_report, sksplice_error_report);
 }
 
 /* slock held. Replaces the socket's callbacks; refuses one that is somebody's already. */
@@ -134,16 +181,7 @@ int sksplice_callback_install(struct sksplice_sock *ss)
 	sksplice_assert_slock(sk);
 	write_lock(&sk->sk_callback_lock);
 	if (!rcu_dereference_raw(__sk_user_data(sk))) {
-		ss->data_ready = sk->sk_data_ready;
-		ss->write_space = sk->sk_write_space;
-		ss->state_change = sk->sk_state_change;
-		ss->error_report = sk->sk_error_report;
-		sksplice_tcp_occupy(sk, true);
-		rcu_assign_sk_user_data(sk, ss);
-		WRITE_ONCE(sk->sk_data_ready, sksplice_data_ready);
-		WRITE_ONCE(sk->sk_write_space, sksplice_write_space);
-		WRITE_ONCE(sk->sk_state_change, sksplice_state_change);
-		WRITE_ONCE(sk->sk_error_report, sksplice_error_report);
+		sksplice_callback_put(ss);
 		ret = 0;
 	}
 	write_unlock(&sk->sk_callback_lock);
@@ -153,7 +191,8 @@ int sksplice_callback_install(struct sksplice_sock *ss)
 /*
  * slock held, no flow left. Callbacks run under the slock or with the socket owned, and we have
  * the one and exclude the other: none is running. Except error_report, which may come without:
- * for it are the order of the stores and the grace period.
+ * for it are the order of the stores and the grace period. Who waits on the queue is woken under its
+ * lock, which taking it off takes, too.
  */
 void sksplice_callback_uninstall(struct sksplice_sock *ss)
 {
@@ -161,11 +200,16 @@ void sksplice_callback_uninstall(struct sksplice_sock *ss)
 
 	sksplice_assert_slock(sk);
 	write_lock(&sk->sk_callback_lock);
-	WRITE_ONCE(sk->sk_data_ready, ss->data_ready);
-	WRITE_ONCE(sk->sk_write_space, ss->write_space);
-	WRITE_ONCE(sk->sk_state_change, ss->state_change);
-	WRITE_ONCE(sk->sk_error_report, ss->error_report);
+	if (ss->proto->callbacks) {
+		WRITE_ONCE(sk->sk_data_ready, ss->data_ready);
+		WRITE_ONCE(sk->sk_write_space, ss->write_space);
+		WRITE_ONCE(sk->sk_state_change, ss->state_change);
+		WRITE_ONCE(sk->sk_error_report, ss->error_report);
+	} else {
+		remove_wait_queue(sk_sleep(sk), &ss->wait);
+	}
 	rcu_assign_sk_user_data(sk, NULL);
-	sksplice_tcp_occupy(sk, false);
+	if (ss->proto->callbacks)
+		sksplice_tcp_occupy(sk, false);
 	write_unlock(&sk->sk_callback_lock);
 }

@@ -7,12 +7,14 @@
 #define _SKSPLICE_COMPAT_H
 
 #include <linux/version.h>
+#include <linux/bitops.h>
 #include <linux/net.h>
 #include <linux/skbuff.h>
 #include <linux/sysctl.h>
 #include <linux/uio.h>
 #include <net/genetlink.h>
 #include <net/inet_sock.h>
+#include <net/sock.h>
 #include <net/tcp.h>
 
 /* 6.2 names the direction of an iterator. */
@@ -71,6 +73,30 @@
 #define SKSPLICE_SYSCTL_SENTINEL
 #else
 #define SKSPLICE_SYSCTL_SENTINEL { }
+#endif
+
+/* 6.2 */
+#ifndef ITER_DEST
+#define ITER_DEST READ
+#endif
+
+/* Does who reads from this AF_UNIX socket want the senders' credentials? 6.16 moved the flags. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+static inline bool sksplice_wants_creds(const struct sock *sk)
+{
+	return sk->sk_scm_credentials || sk->sk_scm_pidfd || sk->sk_scm_security;
+}
+#else
+static inline bool sksplice_wants_creds(const struct sock *sk)
+{
+	const unsigned long *flags = &sk->sk_socket->flags;
+
+#ifdef SOCK_PASSPIDFD
+	if (test_bit(SOCK_PASSPIDFD, flags))
+		return true;
+#endif
+	return test_bit(SOCK_PASSCRED, flags) || test_bit(SOCK_PASSSEC, flags);
+}
 #endif
 
 #endif /* _SKSPLICE_COMPAT_H */

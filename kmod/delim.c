@@ -48,6 +48,29 @@ static size_t sksplice_delim_scan(const struct sksplice_extra *x, u8 *matched, c
 	return i;
 }
 
+/* Run. How many of these bytes, which are peeked at, the flow may send. */
+size_t sksplice_delim_find(struct sksplice_extra *x, const u8 *p, size_t len)
+{
+	x->matching = x->matched;
+	return x->delim_len ? sksplice_delim_scan(x, &x->matching, p, len) : len;
+}
+
+/* Run. Of the @len bytes that the last look allowed, the sink has accepted @sent. */
+void sksplice_delim_took(struct sksplice_extra *x, const u8 *p, size_t sent, size_t len)
+{
+	if (x->delim_len && sent < len) {
+		x->matching = x->matched;
+		sksplice_delim_scan(x, &x->matching, p, sent);
+	}
+	x->matched = x->matching;
+}
+
+/* Run. Have all its bytes been accepted? */
+bool sksplice_delim_met(const struct sksplice_extra *x)
+{
+	return unlikely(x) && x->delim_len && x->matched == x->delim_len;
+}
+
 /*
  * Source's slock held: the pages are there. As above, of at most @len bytes of one segment, which
  * may be of several pages, and of such that have no address.

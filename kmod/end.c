@@ -70,7 +70,8 @@ bool sksplice_end_intact(const struct sksplice_sock *ss)
 /*
  * slock held. A thread that is inside recv() or send() already is not reached by swapping
  * sock->ops and would steal bytes. It sleeps in sk_wait_data() or sk_stream_wait_memory(), both
- * with woken_wake_function, or queues for the lock. Pollers are not of that kind.
+ * with woken_wake_function, in AF_UNIX with autoremove_wake_function, or queues for the lock.
+ * Pollers are not of that kind.
  */
 static bool sksplice_sock_has_sleeper(struct sock *sk)
 {
@@ -85,7 +86,8 @@ static bool sksplice_sock_has_sleeper(struct sock *sk)
 		return true;
 	spin_lock_irqsave(&wq->lock, flags);
 	list_for_each_entry(entry, &wq->head, entry)
-		found |= entry->func == woken_wake_function;
+		found |= entry->func == woken_wake_function ||
+			 entry->func == autoremove_wake_function;
 	spin_unlock_irqrestore(&wq->lock, flags);
 	return found;
 }
@@ -98,7 +100,8 @@ static void sksplice_source_take(struct sksplice_sock *ss, struct sksplice_flow 
 	sksplice_assert_slock(sk);
 	ss->rcvlowat = sk->sk_rcvlowat;
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
-	flow->copied_seq = tcp_sk(sk)->copied_seq;
+	if (ss->proto->tcp)
+		flow->copied_seq = tcp_sk(sk)->copied_seq;
 	flow->src = ss;
 	sksplice_sock_set(ss, &ss->rx, flow);
 }
@@ -111,24 +114,34 @@ static void sksplice_source_give_back(struct sksplice_sock *ss)
 	sksplice_sock_set(ss, &ss->rx, NULL);
 }
 
+/* slock held. Neither Nagle nor a cork may hold back what can move now. */
+static void sksplice_tcp_sink_take(struct sksplice_sock *ss, struct sksplice_flow *flow)
+{
+	struct tcp_sock *tp = tcp_sk(ss->sk);
+
+	ss->nonagle = tp->nonagle;
+	tp->nonagle = (tp->nonagle & ~TCP_NAGLE_CORK) | TCP_NAGLE_OFF;
+	flow->write_seq = tp->write_seq;
+}
+
 /*
  * slock held. We send from softirq, so memory must come without sleeping, and never from the
- * page fragment of whatever task was interrupted: GFP_ATOMIC alone does not see to that.
- * Neither Nagle nor a cork may hold back what can move now.
+ * page fragment of whatever task was interrupted: GFP_ATOMIC alone does not see to that. Generic
+ * flows send as any process does.
  */
 static void sksplice_sink_take(struct sksplice_sock *ss, struct sksplice_flow *flow)
 {
 	struct sock *sk = ss->sk;
-	struct tcp_sock *tp = tcp_sk(sk);
 
 	sksplice_assert_slock(sk);
 	ss->allocation = sk->sk_allocation;
 	ss->use_task_frag = sk->sk_use_task_frag;
-	ss->nonagle = tp->nonagle;
-	sk->sk_allocation = (sk->sk_allocation & __GFP_MEMALLOC) | GFP_ATOMIC;
-	sk->sk_use_task_frag = false;
-	tp->nonagle = (tp->nonagle & ~TCP_NAGLE_CORK) | TCP_NAGLE_OFF;
-	flow->write_seq = tp->write_seq;
+	if (!flow->op->generic) {
+		sk->sk_allocation = (sk->sk_allocation & __GFP_MEMALLOC) | GFP_ATOMIC;
+		sk->sk_use_task_frag = false;
+	}
+	if (ss->proto->tcp)
+		sksplice_tcp_sink_take(ss, flow);
 	flow->dst = ss;
 	sksplice_sock_set(ss, &ss->tx, flow);
 	/* A send is run under the one slock, like an echo, but the other half is not its own. */
@@ -147,7 +160,8 @@ static void sksplice_sink_give_back(struct sksplice_sock *ss)
 	sksplice_assert_slock(sk);
 	sk->sk_allocation = ss->allocation;
 	sk->sk_use_task_frag = ss->use_task_frag;
-	tcp_sk(sk)->nonagle = ss->nonagle;
+	if (ss->proto->tcp)
+		tcp_sk(sk)->nonagle = ss->nonagle;
 	sksplice_sock_set(ss, &ss->tx, NULL);
 }
 
@@ -160,22 +174,36 @@ static void sksplice_sock_keepalive(struct sksplice_sock *ss, bool on)
 	struct sock *sk = ss->sk;
 
 	sksplice_assert_slock(sk);
-	if (on == ss->keepalive || (on && sock_flag(sk, SOCK_KEEPOPEN)))
+	if (!ss->proto->tcp || on == ss->keepalive || (on && sock_flag(sk, SOCK_KEEPOPEN)))
 		return;
 	sk->sk_prot->keepalive(sk, on);
 	sock_valbool_flag(sk, SOCK_KEEPOPEN, on);
 	ss->keepalive = on;
 }
 
+/* slock held. Ours, from an earlier operation on the other half? */
+static struct sksplice_sock *sksplice_end_owner(const struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+
+	sksplice_assert_slock(sk);
+	if (!sksplice_ops_ours(sock))
+		return NULL;
+	return rcu_dereference_protected(__sk_user_data(sk), lockdep_is_held(&sk->sk_lock.slock));
+}
+
 /* slock held. May the halves in @want be taken? Changes nothing. */
 static int sksplice_end_check(struct socket *sock, int had, int want, const char **why)
 {
+	const struct sksplice_proto *proto = sksplice_proto_of(sock->sk);
 	int ret;
 
 	sksplice_assert_slock(sock->sk);
 	if (had & want & (SKSPLICE_BUSY_RX | SKSPLICE_BUSY_TX))
 		return SKSPLICE_REFUSE(why, -EBUSY, "the end is copying already");
-	ret = sksplice_tcp_admit(sock, want, why);
+	if (!proto)
+		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "unknown kind of socket");
+	ret = proto->admit(sock, want, why);
 	if (!ret && sksplice_sock_has_sleeper(sock->sk))
 		return SKSPLICE_REFUSE(why, -EBUSY, "a thread is blocked in a call on the socket");
 	return ret;
@@ -197,15 +225,18 @@ static int sksplice_end_wants(const struct sksplice_flow *rx, const struct skspl
 static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *rx,
 			     struct sksplice_flow *tx, const char **why)
 {
-	struct sksplice_sock *ss = sksplice_callback_owner(fresh->sk);
+	struct sksplice_sock *ss = sksplice_end_owner(fresh->sock);
 	int had = ss ? sksplice_sock_busy(ss) : 0;
 	int want = (rx ? SKSPLICE_BUSY_RX : 0) | (tx ? SKSPLICE_BUSY_TX : 0);
 	int ret = sksplice_end_check(fresh->sock, had, sksplice_end_wants(rx, tx), why);
 
 	if (ret)
 		return ret;
+	if (!(rx ? : tx)->op->generic && !sksplice_proto_fast(fresh->sk))
+		return SKSPLICE_REFUSE(why, -EBUSY, "the socket has become another kind meanwhile");
 	if (!ss) {
 		ss = fresh;
+		ss->proto = sksplice_proto_of(ss->sk);
 		if (sksplice_callback_install(ss))
 			return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user has the socket");
 	}
@@ -245,11 +276,14 @@ static int sksplice_sock_lock(struct sock *sk, const char **why)
 static int sksplice_end_admit(struct socket *sock, int want, const char **why)
 {
 	struct sksplice_sock *ss;
-	int ret = sksplice_sock_lock(sock->sk, why);
+	int ret;
 
+	if ((want & SKSPLICE_WANT_ROOM) && !sksplice_proto_roomy(sock))
+		return SKSPLICE_REFUSE(why, -EAGAIN, "the sink has no room");
+	ret = sksplice_sock_lock(sock->sk, why);
 	if (ret)
 		return ret;
-	ss = sksplice_callback_owner(sock->sk);
+	ss = sksplice_end_owner(sock);
 	ret = sksplice_end_check(sock, ss ? sksplice_sock_busy(ss) : 0, want, why);
 	sksplice_sock_unlock(sock->sk);
 	return ret;
@@ -304,7 +338,7 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 /* slock held. One that is still connecting has not begun to be a sink. */
 static bool sksplice_sink_over(const struct sksplice_sock *ss, const struct sksplice_op *op)
 {
-	return sksplice_tcp_sink_over(ss) &&
+	return sksplice_proto_sink_over(ss) &&
 	       !(sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING) &&
 		 sksplice_tcp_connecting(ss->sk));
 }
@@ -315,14 +349,14 @@ static void sksplice_end_report(struct sksplice_sock *ss, struct sksplice_op *op
 	struct sksplice_event *ev = &op->event;
 	bool is_sink = op->nr_flows == 1 ? tx : ss == op->flow[0].dst;
 	bool is_source = op->nr_flows == 1 ? rx : ss == op->flow[0].src;
+	bool over = (rx && ss->rx->eof) || sksplice_proto_source_over(ss);
 
-	if (is_source && sksplice_tcp_source_over(ss))
+	if (is_source && over)
 		ev->ended |= SKSPLICE_END_SOURCE;
-	if (is_sink && (op->nr_flows == 1 ? sksplice_sink_over(ss, op) :
-			sksplice_tcp_source_over(ss)))
+	if (is_sink && (op->nr_flows == 1 ? sksplice_sink_over(ss, op) : over))
 		ev->ended |= SKSPLICE_END_SINK;
 	if (tx && !ss->tx->back && !sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING))
-		ev->unacked = sksplice_tcp_unacked(ss->sk, ss->tx->write_seq);
+		ev->unacked = sksplice_proto_unacked(ss->tx);
 }
 
 /*
@@ -356,7 +390,7 @@ bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op)
 		sksplice_sock_keepalive(ss, false);
 		sksplice_callback_uninstall(ss);
 	}
-	ss->state_change(sk);
+	sk->sk_state_change(sk);
 	sksplice_sock_unlock(sk);
 	if (!left)
 		sksplice_sock_put(ss);

@@ -7,7 +7,8 @@
  *   CONNECTING -> RUNNING -> SUFFIX -> DRAINING    each left out where there is nothing to do
  *
  * The phase is the operation's. Each run of either flow of a pair holds the slocks of the same two
- * sockets, so one at a time looks at it and changes it; a send has one socket, and one slock.
+ * sockets, so one at a time looks at it and changes it; a send has one socket, and one slock; a
+ * generic operation has a mutex for all this. "Both slocks held" means any of these here.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -122,19 +123,19 @@ static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 	struct sock *sink = sksplice_dst(there);
 	int err = sksplice_tcp_error(there->dst);
 
-	sksplice_assert_slock(sink);
-	if (err || sink->sk_state == TCP_CLOSE) {
+	sksplice_assert_run(there);
+	if (err || READ_ONCE(sink->sk_state) == TCP_CLOSE) {
 		sksplice_flow_fail(there, false, err ? : ECONNREFUSED);
 		return SKSPLICE_STOPPED;
 	}
-	err = sksplice_tcp_broken(there->src);
+	err = sksplice_proto_source_broken(there->src);
 	if (err) {
 		sksplice_flow_fail(there, true, err);
 		return SKSPLICE_STOPPED;
 	}
 	if (sksplice_tcp_connecting(sink))
 		return SKSPLICE_FULL;
-	if (back != there && there->extra->fresh)
+	if (back != there && there->extra->fresh && !op->generic)
 		back->copied_seq = tcp_sk(sink)->rcv_nxt - (u32)tcp_sk(sink)->bytes_received;
 	sksplice_extra_enter(there->extra, SKSPLICE_PHASE_RUNNING);
 	return SKSPLICE_GO;
@@ -148,8 +149,15 @@ static void sksplice_extra_accept(struct sksplice_flow *flow, struct sksplice_in
 	size_t from = max(in->off, x->uncounted), to = in->off + sent;
 
 	in->off = to;
-	WRITE_ONCE(flow->write_seq, tcp_sk(sksplice_dst(flow))->write_seq);
+	if (!flow->op->generic)
+		WRITE_ONCE(flow->write_seq, tcp_sk(sksplice_dst(flow))->write_seq);
 	sksplice_flow_moved(flow, in == &x->first && to > from ? to - from : 0);
+}
+
+static ssize_t sksplice_extra_put(struct sksplice_flow *flow, const void *bytes, size_t len)
+{
+	return flow->op->generic ? sksplice_proto_send(flow, bytes, len) :
+	       sksplice_tcp_send_bytes(sksplice_dst(flow), bytes, len);
 }
 
 /* Both slocks held, the sink ready. GO: all of it is sent. */
@@ -164,29 +172,43 @@ static enum sksplice_verdict sksplice_extra_send(struct sksplice_flow *flow,
 
 		if (!len)
 			return SKSPLICE_MORE;
-		sent = sksplice_tcp_send_bytes(sksplice_dst(flow), in->bytes + in->off, len);
+		sent = sksplice_extra_put(flow, in->bytes + in->off, len);
 		if (sent > 0) {
 			*budget -= sent;
 			sksplice_extra_accept(flow, in, sent);
 		}
-		v = sksplice_tcp_sent(flow, sent, len);
+		v = flow->op->generic ? sksplice_generic_sent(flow, sent, len) :
+		    sksplice_tcp_sent(flow, sent, len);
 	}
 	return v;
+}
+
+static enum sksplice_verdict sksplice_extra_sink_ready(struct sksplice_flow *flow)
+{
+	return flow->op->generic ? sksplice_generic_sink_ready(flow) : sksplice_tcp_sink_ready(flow);
+}
+
+static enum sksplice_verdict sksplice_extra_ready(struct sksplice_flow *flow)
+{
+	if (sksplice_op_sends(flow->op))
+		return sksplice_extra_sink_ready(flow);
+	return flow->op->generic ? sksplice_generic_ready(flow) : sksplice_tcp_ready(flow);
 }
 
 /* Both slocks held. A send leaves the readable half of its socket alone. */
 static enum sksplice_verdict sksplice_extra_move(struct sksplice_flow *flow, size_t *budget,
 						 bool worker)
 {
-	bool sends = sksplice_op_sends(flow->op);
-	enum sksplice_verdict v = sends ? sksplice_tcp_sink_ready(flow) : sksplice_tcp_ready(flow);
+	enum sksplice_verdict v = sksplice_extra_ready(flow);
 
 	if (v == SKSPLICE_GO && !flow->back)
 		v = sksplice_extra_send(flow, &flow->extra->first, budget);
 	if (v != SKSPLICE_GO)
 		return v;
-	if (sends)
+	if (sksplice_op_sends(flow->op))
 		return sksplice_extra_finish(flow, SKSPLICE_CAUSE_DONE);
+	if (flow->op->generic)
+		return sksplice_generic_move(flow, *budget);
 	return sksplice_tcp_move(flow, *budget, worker);
 }
 
@@ -213,14 +235,15 @@ static u32 sksplice_extra_unacked(const struct sksplice_op *op)
 	int i;
 
 	for (i = 0; i < op->nr_flows; i++)
-		sum += sksplice_tcp_unacked(sksplice_dst(&op->flow[i]),
-					    READ_ONCE(op->flow[i].write_seq));
+		sum += sksplice_proto_unacked(&op->flow[i]);
 	return sum;
 }
 
 /* Both slocks held. All is sent. */
 static enum sksplice_verdict sksplice_extra_drain(struct sksplice_flow *flow)
 {
+	if (!sksplice_generic_settled(flow->op))
+		return SKSPLICE_MISSED;
 	if (!(flow->op->flags & SKSPLICE_F_DRAIN))
 		return sksplice_flow_end(flow, flow->extra->cause);
 	flow->extra->owed = sksplice_extra_unacked(flow->op);
@@ -259,8 +282,7 @@ enum sksplice_verdict sksplice_extra_finish(struct sksplice_flow *flow, enum sks
 	struct sksplice_flow *first = &flow->op->flow[0];
 	struct sksplice_extra *x = flow->extra;
 
-	sksplice_assert_slock(sksplice_src(flow));
-	sksplice_assert_slock(sksplice_dst(flow));
+	sksplice_assert_run(flow);
 	if (READ_ONCE(flow->op->ending))
 		return sksplice_flow_end(flow, cause);
 	x->cause = cause;
@@ -282,7 +304,7 @@ static enum sksplice_verdict sksplice_extra_suffix(struct sksplice_flow *flow, s
 		return SKSPLICE_EMPTY;
 	if (READ_ONCE(flow->op->ending))
 		return SKSPLICE_STOPPED;
-	v = sksplice_tcp_sink_ready(flow);
+	v = sksplice_extra_sink_ready(flow);
 	if (v == SKSPLICE_GO)
 		v = sksplice_extra_send(flow, &flow->extra->first, budget);
 	if (v == SKSPLICE_GO)
@@ -291,19 +313,18 @@ static enum sksplice_verdict sksplice_extra_suffix(struct sksplice_flow *flow, s
 }
 
 /*
- * slock held. Does @flow's sink still owe acknowledgments? Then TCP calls write_space at the next
- * one, since SOCK_NOSPACE is set: under this slock, so that none comes in between. Empty queues
- * always are writeable, so the last acknowledgment gets through to the flow, which is BLOCKED.
+ * Both slocks held. Does @flow's sink still owe acknowledgments? Then TCP calls write_space at the
+ * next one, since SOCK_NOSPACE is set: before it is looked at again, as poll does, so that none is
+ * missed in between. Empty queues always are writeable, so the last acknowledgment gets through to
+ * the flow, which is BLOCKED, or about to be.
  */
 static bool sksplice_extra_owed(const struct sksplice_flow *flow)
 {
-	struct sock *sk = sksplice_dst(flow);
-
-	sksplice_assert_slock(sk);
-	if (!sksplice_tcp_unacked(sk, flow->write_seq))
+	if (!sksplice_proto_unacked(flow))
 		return false;
-	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
-	return true;
+	set_bit(SOCK_NOSPACE, &sksplice_dst(flow)->sk_socket->flags);
+	smp_mb__after_atomic();
+	return sksplice_proto_unacked(flow);
 }
 
 /* Both slocks held. What a sink that is over has not acknowledged it never will. */
@@ -349,8 +370,7 @@ enum sksplice_verdict sksplice_extra_pump(struct sksplice_flow *flow, size_t bud
 {
 	enum sksplice_verdict v;
 
-	sksplice_assert_slock(sksplice_src(flow));
-	sksplice_assert_slock(sksplice_dst(flow));
+	sksplice_assert_run(flow);
 	do
 		v = sksplice_extra_step(flow, &budget, worker);
 	while (v == SKSPLICE_GO);

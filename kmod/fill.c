@@ -4,6 +4,8 @@
 #include <linux/in6.h>
 #include <linux/jiffies.h>
 #include <linux/file.h>
+#include <net/af_unix.h>
+#include <net/af_vsock.h>
 #include <net/inet_sock.h>
 #include <net/netlink.h>
 
@@ -16,17 +18,45 @@ static int sksplice_put_u64(struct sk_buff *skb, int attr, u64 value)
 
 struct sksplice_fill_addr {
 	struct sockaddr_storage local, remote;
-	size_t len;
+	size_t local_len, remote_len;
 	u32 inode;
 };
+
+/*
+ * The name of the socket itself, which once bound stays; who its peer is cannot be asked here,
+ * under the operation's lock.
+ */
+static size_t sksplice_unixaddr_of(const struct sock *sk, struct sockaddr_storage *ss, bool local)
+{
+	const struct unix_address *addr = smp_load_acquire(&unix_sk(sk)->addr);
+
+	ss->ss_family = AF_UNIX;
+	if (!local || !addr || addr->len > sizeof(*ss))
+		return sizeof(ss->ss_family);
+	memcpy(ss, addr->name, addr->len);
+	return addr->len;
+}
+
+static size_t sksplice_vmaddr_of(const struct sock *sk, struct sockaddr_storage *ss, bool local)
+{
+	const struct vsock_sock *vsk = vsock_sk(sk);
+
+	memcpy(ss, local ? &vsk->local_addr : &vsk->remote_addr, sizeof(vsk->local_addr));
+	return sizeof(vsk->local_addr);
+}
 
 static size_t sksplice_sockaddr_of(const struct sock *sk, struct sockaddr_storage *ss, bool local)
 {
 	const struct inet_sock *inet = inet_sk(sk);
-	__be16 port = local ? inet->inet_sport : inet->inet_dport;
 	struct sockaddr_in *in = (struct sockaddr_in *)ss;
+	__be16 port;
 
 	memset(ss, 0, sizeof(*ss));
+	if (sk->sk_family == AF_UNIX)
+		return sksplice_unixaddr_of(sk, ss, local);
+	if (sk->sk_family == AF_VSOCK)
+		return sksplice_vmaddr_of(sk, ss, local);
+	port = local ? inet->inet_sport : inet->inet_dport;
 #if IS_ENABLED(CONFIG_IPV6)
 	if (sk->sk_family == AF_INET6) {
 		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
@@ -53,8 +83,8 @@ static bool sksplice_fill_look(struct sksplice_op *op, int i, struct sksplice_fi
 	if (there) {
 		const struct sock *sk = sock_from_file(op->file[i])->sk;
 
-		addr->len = sksplice_sockaddr_of(sk, &addr->local, true);
-		sksplice_sockaddr_of(sk, &addr->remote, false);
+		addr->local_len = sksplice_sockaddr_of(sk, &addr->local, true);
+		addr->remote_len = sksplice_sockaddr_of(sk, &addr->remote, false);
 		addr->inode = file_inode(op->file[i])->i_ino;
 	}
 	spin_unlock_bh(&op->lock);
@@ -69,8 +99,8 @@ static int sksplice_fill_sock(struct sk_buff *skb, struct sksplice_op *op, int i
 	if (!sksplice_fill_look(op, i, &addr))
 		return 0;
 	nest = nla_nest_start(skb, i ? SKSPLICE_A_SINK : SKSPLICE_A_SOURCE);
-	if (!nest || nla_put(skb, SKSPLICE_A_SOCK_LOCAL, addr.len, &addr.local) ||
-	    nla_put(skb, SKSPLICE_A_SOCK_REMOTE, addr.len, &addr.remote) ||
+	if (!nest || nla_put(skb, SKSPLICE_A_SOCK_LOCAL, addr.local_len, &addr.local) ||
+	    nla_put(skb, SKSPLICE_A_SOCK_REMOTE, addr.remote_len, &addr.remote) ||
 	    nla_put_u32(skb, SKSPLICE_A_SOCK_INODE, addr.inode))
 		return -EMSGSIZE;
 	nla_nest_end(skb, nest);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Every transition of a flow's state, under the source's slock but for init and begin. */
+/*
+ * Every transition of a flow's state, under the source's slock but for init and begin; of a generic
+ * one under its operation's mutex.
+ */
 #include "sksplice.h"
 #include "trace.h"
 
@@ -43,20 +46,19 @@ void sksplice_flow_begin(struct sksplice_flow *flow)
 /* A run begins; also needs the sink's slock, under which its write_space looks at BLOCKED. */
 void sksplice_flow_run(struct sksplice_flow *flow)
 {
-	sksplice_assert_slock(sksplice_src(flow));
-	sksplice_assert_slock(sksplice_dst(flow));
+	sksplice_assert_run(flow);
 	clear_bit(SKSPLICE_RUN_BLOCKED, &flow->run);
 	sksplice_flow_set(flow, SKSPLICE_STATE_RUNNING);
 }
 
 /*
  * A run ends without an end. Needs the sink's slock too: no room can be made between the failed
- * send and BLOCKED, because making room, and the write_space that looks at it, take that lock.
+ * send and BLOCKED, because making room, and the write_space that looks at it, take that lock. In a
+ * generic run it can: there RUNNING is as good a reason to kick.
  */
 void sksplice_flow_stall(struct sksplice_flow *flow, enum sksplice_verdict v)
 {
-	sksplice_assert_slock(sksplice_src(flow));
-	sksplice_assert_slock(sksplice_dst(flow));
+	sksplice_assert_run(flow);
 	trace_sksplice_run(flow, v);
 	if (flow->state != SKSPLICE_STATE_RUNNING)
 		return;
@@ -70,7 +72,7 @@ void sksplice_flow_stall(struct sksplice_flow *flow, enum sksplice_verdict v)
 
 void sksplice_flow_moved(struct sksplice_flow *flow, size_t bytes)
 {
-	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_run(flow);
 	WRITE_ONCE(flow->bytes, flow->bytes + bytes);
 	flow->left -= bytes;
 	if (READ_ONCE(flow->op->moved) != jiffies)
@@ -81,7 +83,7 @@ void sksplice_flow_moved(struct sksplice_flow *flow, size_t bytes)
 /* The operation's word for what happened to one end of one of its flows. */
 void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error)
 {
-	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_run(flow);
 	sksplice_flow_set_other(flow, SKSPLICE_STATE_DONE);
 	sksplice_op_end(flow->op, source != flow->back ? SKSPLICE_CAUSE_SOURCE_FAILED :
 			SKSPLICE_CAUSE_SINK_FAILED, error);
@@ -90,7 +92,7 @@ void sksplice_flow_fail(struct sksplice_flow *flow, bool source, int error)
 /* The operation ends well, and this flow was the one to find out. */
 enum sksplice_verdict sksplice_flow_end(struct sksplice_flow *flow, enum sksplice_cause cause)
 {
-	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_run(flow);
 	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
 	sksplice_op_end(flow->op, cause, 0);
 	return SKSPLICE_STOPPED;
@@ -118,7 +120,7 @@ enum sksplice_verdict sksplice_flow_eof(struct sksplice_flow *flow)
 	struct sksplice_op *op = flow->op;
 	int i;
 
-	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_run(flow);
 	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
 	smp_mb();	/* pairs with the other flow's, as said above */
 	for (i = 0; i < op->nr_flows; i++)
@@ -136,16 +138,17 @@ void sksplice_flow_drain(struct sksplice_flow *flow)
 	struct sksplice_op *op = flow->op;
 	int i;
 
-	sksplice_assert_slock(sksplice_src(flow));
-	sksplice_assert_slock(sksplice_dst(flow));
+	sksplice_assert_run(flow);
 	for (i = 0; i < op->nr_flows; i++)
 		sksplice_flow_set_other(&op->flow[i], SKSPLICE_STATE_BLOCKED);
 	sksplice_flow_set(flow, SKSPLICE_STATE_RUNNING);
 }
 
-/* The operation takes the flow from its source: no run begins after this. */
+/*
+ * The operation takes the flow from its source, whose slock is held, or stops a generic one, whose
+ * mutex is: no run begins after this.
+ */
 void sksplice_flow_stop(struct sksplice_flow *flow)
 {
-	sksplice_assert_slock(sksplice_src(flow));
 	sksplice_flow_set(flow, SKSPLICE_STATE_DONE);
 }

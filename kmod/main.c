@@ -10,6 +10,8 @@
  * segment and batches nothing.
  */
 struct workqueue_struct *sksplice_pump_wq;
+/* The same by calls that do: a user's few may wait there for ever, see generic.c. */
+struct workqueue_struct *sksplice_generic_wq;
 /* Gives ends back, closes sockets, sends completions. */
 struct workqueue_struct *sksplice_op_wq;
 /* Resets sockets that somebody else has too: may wait in tcp_abort(). */
@@ -24,9 +26,12 @@ static int __init sksplice_init(void)
 	sksplice_pump_wq = alloc_workqueue("sksplice_pump", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!sksplice_pump_wq)
 		return ret;
+	sksplice_generic_wq = alloc_workqueue("sksplice_generic", WQ_UNBOUND, WQ_MAX_ACTIVE);
+	if (!sksplice_generic_wq)
+		goto err_pump;
 	sksplice_op_wq = alloc_workqueue("sksplice_op", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	if (!sksplice_op_wq)
-		goto err_pump;
+		goto err_generic;
 	sksplice_reset_wq = alloc_workqueue("sksplice_reset", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	if (!sksplice_reset_wq)
 		goto err_op;
@@ -49,6 +54,8 @@ err_reset:
 	destroy_workqueue(sksplice_reset_wq);
 err_op:
 	destroy_workqueue(sksplice_op_wq);
+err_generic:
+	destroy_workqueue(sksplice_generic_wq);
 err_pump:
 	destroy_workqueue(sksplice_pump_wq);
 	return ret;
@@ -68,6 +75,7 @@ static void __exit sksplice_exit(void)
 	sksplice_policy_exit();
 	destroy_workqueue(sksplice_reset_wq);
 	destroy_workqueue(sksplice_op_wq);
+	destroy_workqueue(sksplice_generic_wq);
 	destroy_workqueue(sksplice_pump_wq);
 	sksplice_ops_drain();
 }

@@ -52,10 +52,11 @@ static int sksplice_nl_admit(struct sk_buff *skb, struct socket *sock, bool rx, 
 
 	if (sock->type != SOCK_STREAM)
 		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "not a stream socket");
-	if (sk->sk_family != AF_INET && sk->sk_family != AF_INET6)
-		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "not an IPv4 or IPv6 socket");
-	if (sk->sk_protocol != IPPROTO_TCP)
-		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "not a TCP socket");
+	if (sk->sk_protocol == IPPROTO_MPTCP)
+		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "MPTCP sockets are not supported");
+	if (!sksplice_proto_of(sk))
+		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT,
+				       "not a TCP, AF_UNIX or vsock socket");
 	ret = sksplice_policy_permit(skb, sock_net(sk)->user_ns, why);
 	if (ret)
 		return ret;
@@ -98,7 +99,7 @@ static int sksplice_nl_ends(struct sk_buff *skb, struct sksplice_op *op, const c
 		return ret;
 	if (pair && a->sk == b->sk)
 		return SKSPLICE_REFUSE(why, -EINVAL, "a pair needs two sockets");
-	if (sksplice_tcp_mirror(a->sk, b->sk))
+	if (sksplice_proto_mirror(a->sk, b->sk))
 		return SKSPLICE_REFUSE(why, -ELOOP, "the two sockets of one connection");
 	op->net = get_net(sock_net(a->sk));
 	return 0;
@@ -203,6 +204,17 @@ static u64 sksplice_nl_limit(struct genl_info *info, enum sksplice_kind kind)
 	return limit || kind == SKSPLICE_KIND_FORWARD ? limit : U64_MAX;
 }
 
+/* Can tcp.c move its bytes? */
+static bool sksplice_nl_fast(const struct sksplice_op *op)
+{
+	int i;
+
+	for (i = 0; i < 2; i++)
+		if (op->file[i] && !sksplice_proto_fast(sock_from_file(op->file[i])->sk))
+			return false;
+	return true;
+}
+
 /* Everything up to the point where nothing can fail. The caller abandons @op on failure. */
 static int sksplice_nl_prepare(struct sk_buff *skb, struct genl_info *info,
 			       struct sksplice_op *op, const char **why)
@@ -215,6 +227,8 @@ static int sksplice_nl_prepare(struct sk_buff *skb, struct genl_info *info,
 		ret = sksplice_nl_files(info, op, why);
 	if (!ret)
 		ret = sksplice_nl_ends(skb, op, why);
+	if (!ret && !sksplice_nl_fast(op))
+		ret = sksplice_generic_new(op);
 	if (ret)
 		return ret;
 	op->units = sksplice_extra_units(op);

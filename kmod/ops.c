@@ -15,14 +15,17 @@
 #include "compat.h"
 #include "sksplice.h"
 
-/* Index: the busy halves, SKSPLICE_BUSY_*; 0 stays unused. */
+/*
+ * Index: the busy halves, SKSPLICE_BUSY_*; 0 is a copy of the original: a table of a module (kTLS,
+ * vsock) goes with it, and another may come to its place.
+ */
 struct sksplice_ops {
 	const struct proto_ops *orig;
 	struct proto_ops busy[4];
 };
 
-/* inet and inet6 stream sockets make two; others come with other engines of the module. */
-static struct sksplice_ops sksplice_ops_sets[4];
+/* inet and inet6, unix and vsock make four, and kTLS has one for each way to do each half. */
+static struct sksplice_ops sksplice_ops_sets[32];
 static unsigned int sksplice_ops_nr;
 static DEFINE_MUTEX(sksplice_ops_lock);
 
@@ -110,6 +113,11 @@ static int sksplice_busy_read_skb(struct sock *sk, skb_read_actor_t actor)
 	return -EBUSY;
 }
 
+static int sksplice_busy_set_peek_off(struct sock *sk, int val)
+{
+	return -EBUSY;
+}
+
 static int sksplice_busy_set_rcvlowat(struct sock *sk, int val)
 {
 	return -EBUSY;
@@ -156,12 +164,14 @@ static __poll_t sksplice_busy_poll(struct file *file, struct socket *sock,
 	orig = sksplice_ops_orig(sock, &busy);
 	if (busy == (SKSPLICE_BUSY_RX | SKSPLICE_BUSY_TX))
 		sock_poll_wait(file, sock, wait);
-	else if (busy == SKSPLICE_BUSY_TX)
+	else if (busy == SKSPLICE_BUSY_TX && sksplice_proto_fast(sock->sk))
 		mask = sksplice_poll_source(file, sock, wait);
 	else
 		mask = orig->poll(file, sock, wait);
 	if (busy == SKSPLICE_BUSY_RX)
 		mask &= ~(EPOLLIN | EPOLLRDNORM | EPOLLRDHUP | EPOLLPRI);
+	else if (busy == SKSPLICE_BUSY_TX)
+		mask &= ~(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
 	sksplice_ops_leave();
 	return mask;
 }
@@ -250,14 +260,17 @@ static void sksplice_ops_fill(struct proto_ops *ops, const struct proto_ops *ori
 	ops->poll = sksplice_busy_poll;
 	ops->shutdown = sksplice_busy_shutdown;
 	ops->connect = sksplice_busy_connect;
-	ops->setsockopt = sksplice_busy_setsockopt;
-	ops->getsockopt = sksplice_busy_getsockopt;
+	if (orig->setsockopt)
+		ops->setsockopt = sksplice_busy_setsockopt;
+	if (orig->getsockopt)
+		ops->getsockopt = sksplice_busy_getsockopt;
 	if (busy & SKSPLICE_BUSY_RX) {
 		ops->recvmsg = sksplice_busy_recvmsg;
 		ops->splice_read = sksplice_busy_splice_read;
 		ops->read_sock = sksplice_busy_read_sock;
 		ops->read_skb = sksplice_busy_read_skb;
 		ops->set_rcvlowat = sksplice_busy_set_rcvlowat;
+		ops->set_peek_off = sksplice_busy_set_peek_off;
 	}
 	if (busy & SKSPLICE_BUSY_TX) {
 		ops->sendmsg = sksplice_busy_sendmsg;
@@ -269,6 +282,32 @@ static void sksplice_ops_fill(struct proto_ops *ops, const struct proto_ops *ori
 		ops->splice_eof = sksplice_busy_splice_eof;
 #endif
 	}
+}
+
+/* No socket has one of these tables. */
+static void sksplice_ops_fill_all(struct sksplice_ops *set, const struct proto_ops *orig)
+{
+	int busy;
+
+	set->orig = orig;
+	set->busy[0] = *orig;
+	for (busy = 1; busy < ARRAY_SIZE(set->busy); busy++)
+		sksplice_ops_fill(&set->busy[busy], orig, busy);
+}
+
+/* The calls of the socket's own family. */
+const struct proto_ops *sksplice_ops_real(const struct sksplice_ops *set)
+{
+	return set->orig;
+}
+
+/* slock held, else a hint. Is one of its halves busy? */
+bool sksplice_ops_ours(const struct socket *sock)
+{
+	int busy;
+
+	sksplice_ops_orig(sock, &busy);
+	return busy;
 }
 
 /* Context: process. The tables for a socket; NULL: no room for one more kind of socket. */
@@ -284,11 +323,11 @@ const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock)
 	for (i = 0; i < sksplice_ops_nr; i++)
 		if (sksplice_ops_sets[i].orig == orig)
 			set = &sksplice_ops_sets[i];
+	if (set && memcmp(&set->busy[0], orig, sizeof(*orig)))
+		sksplice_ops_fill_all(set, orig);
 	if (!set && sksplice_ops_nr < ARRAY_SIZE(sksplice_ops_sets)) {
 		set = &sksplice_ops_sets[sksplice_ops_nr];
-		set->orig = orig;
-		for (busy = 1; busy < ARRAY_SIZE(set->busy); busy++)
-			sksplice_ops_fill(&set->busy[busy], orig, busy);
+		sksplice_ops_fill_all(set, orig);
 		smp_store_release(&sksplice_ops_nr, sksplice_ops_nr + 1);
 	}
 	mutex_unlock(&sksplice_ops_lock);

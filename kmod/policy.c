@@ -12,6 +12,9 @@
 #include "compat.h"
 #include "sksplice.h"
 
+/* Workers that one user can have asleep; many times as many are there. */
+#define SKSPLICE_USER_RUNS 16
+
 #define SKSPLICE_F_ALL (SKSPLICE_F_SHUTDOWN | SKSPLICE_F_DRAIN | SKSPLICE_F_CONNECTING | \
 			SKSPLICE_F_KEEP)
 
@@ -131,6 +134,7 @@ int sksplice_policy_permit(struct sk_buff *skb, struct user_namespace *user_ns, 
 struct sksplice_user {
 	kuid_t uid;
 	unsigned int ops;		/* users_lock; freed at 0 */
+	atomic_t runs;			/* generic runs of his */
 	struct hlist_node node;
 };
 
@@ -179,6 +183,23 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
 	spin_unlock_bh(&sksplice_users_lock);
 	kfree(fresh);
 	return user;
+}
+
+/*
+ * Context: process, an operation of his is charged. False: he has as many generic runs as he may
+ * have, and if each of them waits for a lock of his for ever, that is all that he stops.
+ */
+bool sksplice_user_enter(struct sksplice_user *user)
+{
+	if (atomic_inc_return(&user->runs) <= SKSPLICE_USER_RUNS)
+		return true;
+	atomic_dec(&user->runs);
+	return false;
+}
+
+void sksplice_user_leave(struct sksplice_user *user)
+{
+	atomic_dec(&user->runs);
 }
 
 /* Context: any. */

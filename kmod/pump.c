@@ -28,6 +28,12 @@
 /* TCP sends from inside our send; that must not recurse into another flow's pump. */
 static DEFINE_PER_CPU(int, sksplice_pump_depth);
 
+/* Runs that sleep are kept apart from those that do not. */
+static struct workqueue_struct *sksplice_pump_queue(const struct sksplice_flow *flow)
+{
+	return flow->op->generic ? sksplice_generic_wq : sksplice_pump_wq;
+}
+
 /*
  * Any context in which the flow is attached. The worker will look at it soon; a flow that has
  * not begun or is over needs none, and its sink may not be there.
@@ -35,7 +41,7 @@ static DEFINE_PER_CPU(int, sksplice_pump_depth);
 void sksplice_pump_kick(struct sksplice_flow *flow)
 {
 	if (sksplice_flow_live(flow) && !test_and_set_bit(SKSPLICE_RUN_KICKED, &flow->run))
-		mod_delayed_work(sksplice_pump_wq, &flow->work, 0);
+		mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
 }
 
 /* Worker. A socket was busy or memory short: at once for a while, then 1 to 16 ms later. */
@@ -48,7 +54,7 @@ static void sksplice_pump_later(struct sksplice_flow *flow, enum sksplice_verdic
 		flow->retries++;
 	if (step >= 0)
 		delay = msecs_to_jiffies(1 << min(step, SKSPLICE_RETRY_STEPS));
-	queue_delayed_work(sksplice_pump_wq, &flow->work, delay);
+	queue_delayed_work(sksplice_pump_queue(flow), &flow->work, delay);
 }
 
 /* Source's slock held. Is this the Nth arrival without anything written on the same socket? */
@@ -117,6 +123,10 @@ void sksplice_pump_inline(struct sksplice_flow *flow)
 	sksplice_assert_slock(src);
 	if (!sksplice_flow_live(flow) || test_bit(SKSPLICE_RUN_BLOCKED, &flow->run))
 		return;
+	if (flow->op->generic) {
+		sksplice_pump_kick(flow);
+		return;
+	}
 	dst = sksplice_dst(flow);	/* there, since the flow has begun */
 	if (sksplice_pump_streaming(flow) || this_cpu_read(sksplice_pump_depth)) {
 		sksplice_pump_kick(flow);
@@ -166,27 +176,36 @@ static void sksplice_pump_unlock(struct sock *src, struct sock *dst)
 	bh_unlock_sock(src);
 }
 
-/*
- * Context: process. The flow's ends are attached, or were and the operation has not yet
- * canceled the worker: both sockets are there.
- */
-void sksplice_pump_now(struct sksplice_flow *flow)
+/* As pump_run, with the slocks. */
+static enum sksplice_verdict sksplice_pump_fast(struct sksplice_flow *flow, void **spent)
 {
 	struct sock *src = sksplice_src(flow), *dst = sksplice_dst(flow);
 	enum sksplice_verdict v = SKSPLICE_MISSED;
-	void *spent = NULL;
 
 	local_bh_disable();
 	if (sksplice_pump_lock(src, dst)) {
 		this_cpu_inc(sksplice_pump_depth);
 		v = sksplice_pump_locked(flow, true);
 		this_cpu_dec(sksplice_pump_depth);
-		spent = sksplice_extra_spent(flow);
+		*spent = sksplice_extra_spent(flow);
 		sksplice_pump_unlock(src, dst);
 	} else {
 		sksplice_pump_missed(flow);
 	}
 	local_bh_enable();
+	return v;
+}
+
+/*
+ * Context: process. The flow's ends are attached, or were and the operation has not yet
+ * canceled the worker: both sockets are there.
+ */
+static void sksplice_pump_run(struct sksplice_flow *flow)
+{
+	void *spent = NULL;
+	enum sksplice_verdict v = flow->op->generic ? sksplice_generic_run(flow, &spent) :
+				  sksplice_pump_fast(flow, &spent);
+
 	kvfree(spent);
 	if ((v == SKSPLICE_MISSED || v == SKSPLICE_NOMEM) && sksplice_flow_live(flow)) {
 		sksplice_pump_later(flow, v);
@@ -197,12 +216,21 @@ void sksplice_pump_now(struct sksplice_flow *flow)
 		sksplice_pump_kick(flow);
 }
 
-/* As pump_now, from the queue. KICKED goes first: what comes after it wants another run. */
+/* As above, by who begins the operation: what may sleep for ever is left to the worker. */
+void sksplice_pump_now(struct sksplice_flow *flow)
+{
+	if (flow->op->generic)
+		sksplice_pump_kick(flow);
+	else
+		sksplice_pump_run(flow);
+}
+
+/* As above, from the queue. KICKED goes first: what comes after it wants another run. */
 void sksplice_pump_worker(struct work_struct *work)
 {
 	struct sksplice_flow *flow = container_of(work, struct sksplice_flow, work.work);
 
 	clear_bit(SKSPLICE_RUN_KICKED, &flow->run);
 	smp_mb__after_atomic();
-	sksplice_pump_now(flow);
+	sksplice_pump_run(flow);
 }

@@ -18,10 +18,12 @@
  *   sksplice_sock->lock (k)  spinlock, IRQ, inside any slock: sk_error_report comes from transmit
  *       completions too, which hold nothing
  *   op->lock (o)  spinlock, BH: how an operation ended. Nothing of ours is taken inside it.
+ *   op->generic->mutex  outside of all that are named here: a run of a generic flow
  *   users_lock  spinlock, BH, leaf: the table of users
  * Other letters:
  *   c  constant from creation to the last reference
- *   S  the slocks of both sockets of the operation, which each run of any of its flows holds
+ *   S  the slocks of both sockets of the operation, which each run of any of its flows holds; of
+ *      a generic one its mutex instead
  *   r  READ_ONCE/WRITE_ONCE, one writer (under the lock that follows), any reader
  *   a  atomic
  * Nothing here calls lock_sock() but tcp_abort() in teardown.c: a user can own a socket for ever.
@@ -31,11 +33,13 @@
 
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/net.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/uidgid.h>
+#include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <net/genetlink.h>
 #include <net/sock.h>
@@ -44,6 +48,24 @@
 #include "stats.h"
 
 struct sksplice_op;
+struct sksplice_flow;
+struct sksplice_sock;
+
+/*
+ * A kind of socket, as the generic way sees it; see proto.c. Calls sleep, in a run of the flow;
+ * but for admit and drained, with the slock, and settled, a hint without it.
+ */
+struct sksplice_proto {
+	bool tcp;	/* there is a tcp_sock: sequence numbers, Nagle, keepalive, resets */
+	bool callbacks;	/* ours stand in for the socket's; else we wait as any reader would */
+	int (*admit)(struct socket *sock, int want, const char **why);
+	/* bytes that are left where they are; 0: end of stream; -EAGAIN; or why no more will come */
+	ssize_t (*peek)(struct sksplice_flow *flow, void *buf, size_t len);
+	ssize_t (*send)(struct sksplice_flow *flow, const void *buf, size_t len);	/* NULL: plainly */
+	int (*finish)(struct sksplice_flow *flow);	/* what goes before the FIN; -EAGAIN; or NULL */
+	bool (*settled)(const struct sock *sk);		/* holds nothing of what it accepted; or NULL */
+	bool (*drained)(const struct sock *sk);		/* holds nothing to read; or NULL */
+};
 
 /*
  * One socket that was taken over: what was replaced in it, and the flows that use its halves.
@@ -64,6 +86,8 @@ struct sksplice_sock {
 	bool use_task_frag;				/* s: saved for tx */
 	bool keepalive;					/* s: switched on by us */
 	const struct sksplice_ops *ops;			/* c: tables for the original proto_ops */
+	const struct sksplice_proto *proto;		/* c */
+	wait_queue_entry_t wait;			/* c: where there are no callbacks of ours */
 	void (*data_ready)(struct sock *sk);		/* c: saved callbacks */
 	void (*write_space)(struct sock *sk);		/* c */
 	void (*state_change)(struct sock *sk);		/* c */
@@ -95,6 +119,8 @@ struct sksplice_flow {
 	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
 	u8 streak;					/* s of src: see pump.c */
 	u8 retries;					/* worker only */
+	bool eof;					/* r(S): generic: the source's end was seen */
+	bool notified;					/* S: generic: the sink was told of it in its own way */
 	u32 copied_seq;					/* s of src: where we left the source */
 	u32 write_seq;					/* s of dst: where we left the sink */
 	u32 reply_seq;					/* s of src: the source's own write_seq then */
@@ -136,6 +162,14 @@ struct sksplice_extra {
 	u8 delim[SKSPLICE_DELIM_MAX];			/* c */
 };
 
+/* What operations have whose ends are not both plain TCP; see generic.c. */
+struct sksplice_generic {
+	struct mutex mutex;
+	struct pid *tgid;				/* c: who began it; a reference */
+	kuid_t uid;					/* c */
+	kgid_t gid;					/* c */
+};
+
 /* What a completion tells. */
 struct sksplice_event {
 	u64 bytes;
@@ -165,6 +199,7 @@ struct sksplice_op {
 	refcount_t refs;
 	spinlock_t lock;
 	struct net *net;				/* c: of the source; a reference until release */
+	struct sksplice_generic *generic;		/* c until release; NULL: all is plain TCP */
 	struct sksplice_user *user;			/* c: whose limit it counts against */
 	unsigned int units;				/* c until phase three: and as how many */
 	struct sksplice_owner *owner;			/* who gets the completion; may be dead; see adopt.c */
@@ -229,7 +264,19 @@ static inline void sksplice_assert_slock(const struct sock *sk)
 	WARN_ON_ONCE(sk->sk_lock.owned);
 }
 
+/* Both slocks held, or the mutex: the precondition of all that a run does. */
+static inline void sksplice_assert_run(const struct sksplice_flow *flow)
+{
+	if (flow->op->generic) {
+		lockdep_assert_held(&flow->op->generic->mutex);
+		return;
+	}
+	sksplice_assert_slock(sksplice_src(flow));
+	sksplice_assert_slock(sksplice_dst(flow));
+}
+
 /* main.c */
+extern struct workqueue_struct *sksplice_generic_wq;
 extern struct workqueue_struct *sksplice_pump_wq, *sksplice_op_wq, *sksplice_reset_wq;
 
 /* op.c */
@@ -281,13 +328,14 @@ bool sksplice_end_intact(const struct sksplice_sock *ss);
 int sksplice_end_writeable(struct socket *sock, const char **why);
 
 /* callback.c */
-struct sksplice_sock *sksplice_callback_owner(struct sock *sk);
 int sksplice_callback_install(struct sksplice_sock *ss);
 void sksplice_callback_uninstall(struct sksplice_sock *ss);
 
 /* ops.c */
 enum { SKSPLICE_BUSY_RX = 1 << 0, SKSPLICE_BUSY_TX = 1 << 1 };
 const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock);
+const struct proto_ops *sksplice_ops_real(const struct sksplice_ops *set);
+bool sksplice_ops_ours(const struct socket *sock);
 bool sksplice_ops_match(const struct sksplice_ops *set, const struct socket *sock, int busy);
 bool sksplice_ops_swap(const struct sksplice_ops *set, struct socket *sock, int from, int to);
 void sksplice_ops_drain(void);
@@ -307,6 +355,7 @@ enum sksplice_want {
 };
 void sksplice_tcp_occupy(struct sock *sk, bool take);
 int sksplice_tcp_admit(struct socket *sock, int want, const char **why);
+int sksplice_tcp_admit_state(struct sock *sk, int want, const char **why);
 bool sksplice_tcp_connecting(const struct sock *sk);
 int sksplice_tcp_error(const struct sksplice_sock *ss);
 int sksplice_tcp_broken(const struct sksplice_sock *ss);
@@ -331,11 +380,49 @@ bool sksplice_extra_in(const struct sksplice_op *op, enum sksplice_phase phase);
 bool sksplice_extra_drains(struct sksplice_op *op);
 void *sksplice_extra_spent(struct sksplice_flow *flow);
 
+/* generic.c */
+int sksplice_generic_new(struct sksplice_op *op);
+void sksplice_generic_free(struct sksplice_op *op);
+enum sksplice_verdict sksplice_generic_sink_ready(struct sksplice_flow *flow);
+enum sksplice_verdict sksplice_generic_ready(struct sksplice_flow *flow);
+enum sksplice_verdict sksplice_generic_sent(struct sksplice_flow *flow, ssize_t sent, size_t len);
+enum sksplice_verdict sksplice_generic_move(struct sksplice_flow *flow, size_t budget);
+bool sksplice_generic_settled(const struct sksplice_op *op);
+enum sksplice_verdict sksplice_generic_run(struct sksplice_flow *flow, void **spent);
+bool sksplice_generic_stop(struct sksplice_op *op);
+
+/* proto.c */
+const struct sksplice_proto *sksplice_proto_of(const struct sock *sk);
+bool sksplice_proto_fast(const struct sock *sk);
+ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t len,
+			    int flags);
+ssize_t sksplice_proto_sendmsg(struct sksplice_sock *ss, struct msghdr *msg, const void *buf,
+			       size_t len);
+ssize_t sksplice_proto_send(struct sksplice_flow *flow, const void *buf, size_t len);
+int sksplice_proto_consume(struct sksplice_sock *ss, size_t len);
+int sksplice_proto_finish(struct sksplice_flow *flow);
+bool sksplice_proto_settled(const struct sksplice_sock *ss);
+int sksplice_proto_sink_broken(const struct sksplice_sock *ss);
+int sksplice_proto_source_broken(const struct sksplice_sock *ss);
+bool sksplice_proto_source_over(const struct sksplice_sock *ss);
+bool sksplice_proto_sink_over(const struct sksplice_sock *ss);
+u32 sksplice_proto_unacked(const struct sksplice_flow *flow);
+bool sksplice_proto_mirror(const struct sock *a, const struct sock *b);
+bool sksplice_proto_roomy(struct socket *sock);
+void sksplice_proto_abort(struct sksplice_sock *ss, int error);
+
+/* unix.c, tls.c */
+extern const struct sksplice_proto sksplice_proto_unix, sksplice_proto_tls;
+bool sksplice_tls_is(const struct sock *sk);
+
 /* gather.c */
 struct sksplice_batch;
 void sksplice_gather(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max);
 
 /* delim.c */
+size_t sksplice_delim_find(struct sksplice_extra *x, const u8 *p, size_t len);
+void sksplice_delim_took(struct sksplice_extra *x, const u8 *p, size_t sent, size_t len);
+bool sksplice_delim_met(const struct sksplice_extra *x);
 void sksplice_delim_cut(struct sksplice_extra *x, struct sksplice_batch *batch);
 bool sksplice_delim_passed(struct sksplice_extra *x, const struct sksplice_batch *batch,
 			   size_t sent);
@@ -392,6 +479,8 @@ int sksplice_policy_permit(struct sk_buff *skb, struct user_namespace *user_ns,
 			   const char **why);
 struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units);
 void sksplice_user_uncharge(struct sksplice_user *user, unsigned int units);
+bool sksplice_user_enter(struct sksplice_user *user);
+void sksplice_user_leave(struct sksplice_user *user);
 kuid_t sksplice_user_uid(const struct sksplice_user *user);
 
 #endif /* _SKSPLICE_H */

@@ -69,7 +69,7 @@ static int sksplice_tcp_admit_kind(struct sock *sk, const char **why)
 		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "the socket is listening");
 	if (inet_csk(sk)->icsk_ulp_ops && inet_csk(sk)->icsk_ulp_ops != &sksplice_tcp_ulp)
 		return SKSPLICE_REFUSE(why, -EOPNOTSUPP,
-				       "sockets with an upper layer protocol (kTLS) are not supported");
+				       "the socket has an upper layer protocol that is not supported");
 	if (sksplice_has_psp(sk))
 		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "PSP sockets are not supported");
 	if (tcp_sk(sk)->repair)
@@ -103,8 +103,8 @@ bool sksplice_tcp_connecting(const struct sock *sk)
 	return sksplice_in_states(sk, TCPF_SYN_SENT | TCPF_SYN_RECV);
 }
 
-/* A deferred connect begins with the user's first send, which cannot come: it is never admitted. */
-static int sksplice_tcp_admit_state(struct sock *sk, int want, const char **why)
+/* slock held. A deferred connect begins with the user's first send, which cannot come: it is never admitted. */
+int sksplice_tcp_admit_state(struct sock *sk, int want, const char **why)
 {
 	bool rx = want & SKSPLICE_WANT_RX, tx = want & SKSPLICE_WANT_TX;
 

@@ -2,7 +2,8 @@
 /*
  * The end of an operation, in three phases, each in process context on the operations' queue.
  *
- * 1. Unreachable. Each socket is given back under its slock with no owner. Its callbacks run
+ * 1. Unreachable. A generic run, which may be between a send and what it takes from the source for
+ *    it, is over first, and no other begins. Each socket is given back under its slock with no owner. Its callbacks run
  *    under that lock or with an owner, so none is running, and none can find a flow of ours
  *    afterwards; inline runs hold the source's slock from the look-up to the end, so none is in
  *    the pump. The one callback that comes without, error_report, looks and kicks under
@@ -47,6 +48,8 @@ bool sksplice_teardown_unreach(struct sksplice_op *op)
 {
 	int i;
 
+	if (!op->detached && !sksplice_generic_stop(op))
+		return false;
 	for (i = 0; i < 2; i++) {
 		struct sksplice_sock *ss = sksplice_teardown_sock(op, i);
 
@@ -73,7 +76,10 @@ static bool sksplice_teardown_resets(const struct sksplice_op *op)
 	case SKSPLICE_CAUSE_REVOKED:
 		return true;
 	case SKSPLICE_CAUSE_SOURCE_FAILED:
-		return sksplice_op_owns(op);
+		/* What is no byte of the stream is there to be read by a caller who has the socket. */
+		return sksplice_op_owns(op) && !(op->generic && (op->flags & SKSPLICE_F_KEEP) &&
+						 (op->event.error == EPROTO ||
+						  op->event.error == EKEYEXPIRED));
 	case SKSPLICE_CAUSE_SINK_FAILED:
 		/* A refused connection leaves a source that the caller has, for the next attempt. */
 		return sksplice_op_owns(op) && !((op->flags & SKSPLICE_F_KEEP) &&
@@ -105,13 +111,13 @@ static bool sksplice_teardown_reset(struct sksplice_op *op)
 	if (op->abandoned || !sksplice_teardown_resets(op))
 		return true;
 	for (i = 0; i < 2; i++) {
-		struct sock *sk = op->file[i] ? sock_from_file(op->file[i])->sk : NULL;
+		struct sksplice_sock *ss = sksplice_teardown_sock(op, i);
 
-		if (!sk)
+		if (!ss)
 			continue;
-		if (READ_ONCE(sk->sk_lock.owned))
+		if (READ_ONCE(ss->sk->sk_lock.owned))
 			return false;
-		tcp_abort(sk, op->event.error);
+		sksplice_proto_abort(ss, op->event.error);
 	}
 	op->event.ended = (op->file[0] ? SKSPLICE_END_SOURCE : 0) | SKSPLICE_END_SINK;
 	return true;
@@ -128,6 +134,7 @@ static void sksplice_teardown_flows(struct sksplice_op *op)
 		sksplice_sock_put(op->flow[i].dst);
 	}
 	sksplice_extra_free(op);
+	sksplice_generic_free(op);
 }
 
 /*

@@ -127,8 +127,8 @@ enum sksplice_attr {
 /* One socket, inside SOURCE and SINK. */
 enum sksplice_sock_attr {
 	SKSPLICE_A_SOCK_UNSPEC,
-	SKSPLICE_A_SOCK_LOCAL,		/* binary: struct sockaddr_in or sockaddr_in6 */
-	SKSPLICE_A_SOCK_REMOTE,		/* binary: struct sockaddr_in or sockaddr_in6 */
+	SKSPLICE_A_SOCK_LOCAL,		/* binary: a sockaddr of its family, as long as that says */
+	SKSPLICE_A_SOCK_REMOTE,		/* binary: a sockaddr of its family, as long as that says */
 	SKSPLICE_A_SOCK_INODE,		/* u32: inode number of the socket */
 	__SKSPLICE_A_SOCK_MAX,
 };

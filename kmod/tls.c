@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * kTLS sockets as ends of a generic flow. What is no data, alerts and what is left of the
+ * handshake, is nothing that a sink could be sent: it ends the flow as what it is, and stays where
+ * it is for whoever gets the socket back.
+ */
+#include <linux/socket.h>
+#include <net/inet_connection_sock.h>
+#include <net/tcp.h>
+#include <net/tls.h>
+
+#include "compat.h"
+#include "sksplice.h"
+
+/* RFC 8446, 4 and 5.1 and 6 */
+#define SKSPLICE_TLS_ALERT		21
+#define SKSPLICE_TLS_HANDSHAKE		22
+#define SKSPLICE_TLS_DATA		23
+#define SKSPLICE_TLS_CLOSE_NOTIFY	0
+#define SKSPLICE_TLS_TICKET		4
+#define SKSPLICE_TLS_KEY_UPDATE		24
+
+/* A hint without the slock. */
+bool sksplice_tls_is(const struct sock *sk)
+{
+	const struct tcp_ulp_ops *ulp = READ_ONCE(inet_csk(sk)->icsk_ulp_ops);
+
+	return IS_ENABLED(CONFIG_TLS) && ulp && !strcmp(ulp->name, "tls");
+}
+
+static int sksplice_tls_admit(struct socket *sock, int want, const char **why)
+{
+	const struct tls_context *ctx = tls_get_ctx(sock->sk);
+
+	sksplice_assert_slock(sock->sk);
+	if ((want & SKSPLICE_WANT_RX) && ctx->rx_conf == TLS_BASE)
+		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the TLS source has no keys yet (TLS_RX)");
+	if ((want & SKSPLICE_WANT_TX) && ctx->tx_conf == TLS_BASE)
+		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the TLS sink has no keys yet (TLS_TX)");
+	if (READ_ONCE(sock->sk->sk_peek_off) >= 0 && (want & SKSPLICE_WANT_RX))
+		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "the source has SO_PEEK_OFF set");
+	return sksplice_tcp_admit_state(sock->sk, want, why);
+}
+
+/* What a record that is no data means, of which @n bytes were seen; 0: end of stream. */
+static int sksplice_tls_meaning(u8 type, const u8 *p, ssize_t n)
+{
+	if (type == SKSPLICE_TLS_ALERT && n >= 2)
+		return p[1] == SKSPLICE_TLS_CLOSE_NOTIFY ? 0 : -ECONNABORTED;
+	if (type == SKSPLICE_TLS_HANDSHAKE && n >= 1 && p[0] == SKSPLICE_TLS_KEY_UPDATE)
+		return -EKEYEXPIRED;
+	return -EPROTO;
+}
+
+/* As recv. *@type: of the records that the bytes are of, all of one; 0: there are none. */
+static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t len, int flags,
+				 u8 *type)
+{
+	union {
+		struct cmsghdr hdr;
+		u8 room[CMSG_SPACE(sizeof(u8))];
+	} control = { };
+	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
+	ssize_t n = sksplice_proto_recv(ss, &msg, buf, len, flags);
+
+	*type = 0;
+	if (msg.msg_controllen != sizeof(control) && control.hdr.cmsg_level == SOL_TLS &&
+	    control.hdr.cmsg_type == TLS_GET_RECORD_TYPE)
+		*type = *(u8 *)CMSG_DATA(&control.hdr);
+	return n;
+}
+
+/* A ticket for another session: of no use to anybody once both ends are the operation's. */
+static bool sksplice_tls_is_ticket(const struct sksplice_flow *flow, u8 type, const u8 *p)
+{
+	return type == SKSPLICE_TLS_HANDSHAKE && p[0] == SKSPLICE_TLS_TICKET &&
+	       sksplice_op_closes(flow->op);
+}
+
+static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t len)
+{
+	ssize_t n;
+	u8 type;
+
+	for (;;) {
+		n = sksplice_tls_recv(flow->src, buf, len, MSG_PEEK, &type);
+		if (n > 0 && sksplice_tls_is_ticket(flow, type, buf)) {
+			n = sksplice_tls_recv(flow->src, buf, len, 0, &type);
+			if (n > 0)
+				continue;
+		}
+		break;
+	}
+	if (n < 0 || !type)
+		return n;
+	/* an empty data record before one that is none: the kernel would say so for ever */
+	if (type == SKSPLICE_TLS_DATA)
+		return n ? n : -EBADMSG;
+	return sksplice_tls_meaning(type, buf, n);
+}
+
+/* All that TLS accepted, TCP has: else closing or shutting down would lose it. */
+static bool sksplice_tls_settled(const struct sock *sk)
+{
+	const struct tls_context *ctx = tls_get_ctx(sk);
+	const struct tls_sw_context_tx *sw = ctx->priv_ctx_tx;
+
+	if (sk->sk_err || ctx->tx_conf == TLS_BASE)
+		return true;
+	if (READ_ONCE(ctx->partially_sent_record))
+		return false;
+	return ctx->tx_conf != TLS_SW || list_empty_careful(&sw->tx_list);
+}
+
+/* slock held. Nothing is left to read. A hint: who owns the socket may be decrypting. */
+static bool sksplice_tls_drained(const struct sock *sk)
+{
+	const struct tls_context *ctx = tls_get_ctx(sk);
+	const struct tls_sw_context_rx *sw = ctx->priv_ctx_rx;
+
+	return skb_queue_empty_lockless(&sk->sk_receive_queue) &&
+	       (ctx->rx_conf == TLS_BASE || skb_queue_empty_lockless(&sw->rx_list));
+}
+
+/* The peer is told that this is the end, and not that the connection was cut; then comes the FIN. */
+static int sksplice_tls_finish(struct sksplice_flow *flow)
+{
+	static const u8 alert[2] = { 1, SKSPLICE_TLS_CLOSE_NOTIFY };	/* a warning */
+	union {
+		struct cmsghdr hdr;
+		u8 room[CMSG_SPACE(sizeof(u8))];
+	} control = { };
+	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
+	ssize_t n = sizeof(alert);
+
+	control.hdr.cmsg_level = SOL_TLS;
+	control.hdr.cmsg_type = TLS_SET_RECORD_TYPE;
+	control.hdr.cmsg_len = CMSG_LEN(sizeof(u8));
+	*(u8 *)CMSG_DATA(&control.hdr) = SKSPLICE_TLS_ALERT;
+	if (!flow->notified)
+		n = sksplice_proto_sendmsg(flow->dst, &msg, alert, sizeof(alert));
+	if (n == -EAGAIN || n == -ENOMEM || n == -ENOBUFS)
+		return -EAGAIN;
+	flow->notified = true;
+	return sksplice_tls_settled(sksplice_dst(flow)) ? 0 : -EAGAIN;
+}
+
+const struct sksplice_proto sksplice_proto_tls = {
+	.tcp = true,
+	.admit = sksplice_tls_admit,
+	.peek = sksplice_tls_peek,
+	.finish = sksplice_tls_finish,
+	.settled = sksplice_tls_settled,
+	.drained = sksplice_tls_drained,
+};

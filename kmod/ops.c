@@ -254,7 +254,8 @@ static int sksplice_busy_getsockopt(struct socket *sock, int level, int optname,
 }
 
 /* ->owner stays the original's: release does module_put() on it. */
-static void sksplice_ops_fill(struct proto_ops *ops, const struct proto_ops *orig, int busy)
+static void sksplice_ops_fill(struct proto_ops *ops, const struct proto_ops *orig, int busy,
+			      bool plain)
 {
 	*ops = *orig;
 	ops->poll = sksplice_busy_poll;
@@ -267,7 +268,9 @@ static void sksplice_ops_fill(struct proto_ops *ops, const struct proto_ops *ori
 	if (busy & SKSPLICE_BUSY_RX) {
 		ops->recvmsg = sksplice_busy_recvmsg;
 		ops->splice_read = sksplice_busy_splice_read;
-		ops->read_sock = sksplice_busy_read_sock;
+		/* kTLS reads what is below it by its own table */
+		if (plain)
+			ops->read_sock = sksplice_busy_read_sock;
 		ops->read_skb = sksplice_busy_read_skb;
 		ops->set_rcvlowat = sksplice_busy_set_rcvlowat;
 		ops->set_peek_off = sksplice_busy_set_peek_off;
@@ -285,14 +288,15 @@ static void sksplice_ops_fill(struct proto_ops *ops, const struct proto_ops *ori
 }
 
 /* No socket has one of these tables. */
-static void sksplice_ops_fill_all(struct sksplice_ops *set, const struct proto_ops *orig)
+static void sksplice_ops_fill_all(struct sksplice_ops *set, const struct proto_ops *orig,
+				  bool plain)
 {
 	int busy;
 
 	set->orig = orig;
 	set->busy[0] = *orig;
 	for (busy = 1; busy < ARRAY_SIZE(set->busy); busy++)
-		sksplice_ops_fill(&set->busy[busy], orig, busy);
+		sksplice_ops_fill(&set->busy[busy], orig, busy, plain);
 }
 
 /* The calls of the socket's own family. */
@@ -313,6 +317,7 @@ bool sksplice_ops_ours(const struct socket *sock)
 /* Context: process. The tables for a socket; NULL: no room for one more kind of socket. */
 const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock)
 {
+	bool plain = sksplice_proto_fast(sock->sk);
 	struct sksplice_ops *set = NULL;
 	const struct proto_ops *orig;
 	unsigned int i;
@@ -324,10 +329,10 @@ const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock)
 		if (sksplice_ops_sets[i].orig == orig)
 			set = &sksplice_ops_sets[i];
 	if (set && memcmp(&set->busy[0], orig, sizeof(*orig)))
-		sksplice_ops_fill_all(set, orig);
+		sksplice_ops_fill_all(set, orig, plain);
 	if (!set && sksplice_ops_nr < ARRAY_SIZE(sksplice_ops_sets)) {
 		set = &sksplice_ops_sets[sksplice_ops_nr];
-		sksplice_ops_fill_all(set, orig);
+		sksplice_ops_fill_all(set, orig, plain);
 		smp_store_release(&sksplice_ops_nr, sksplice_ops_nr + 1);
 	}
 	mutex_unlock(&sksplice_ops_lock);

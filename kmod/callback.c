@@ -141,7 +141,7 @@ static int sksplice_wake(struct wait_queue_entry *wait, unsigned int mode, int s
 	unsigned long flags;
 
 	spin_lock_irqsave(&ss->lock, flags);
-	if (ss->rx && (all || (what & EPOLLIN)))
+	if (ss->rx && (all || ((what & EPOLLIN) && !test_bit(SKSPLICE_RUN_BLOCKED, &ss->rx->run))))
 		sksplice_pump_kick(ss->rx);
 	if (ss->tx && (all || ((what & EPOLLOUT) && sksplice_flow_waits(ss->tx))))
 		sksplice_pump_kick(ss->tx);

@@ -67,23 +67,45 @@ bool sksplice_end_intact(const struct sksplice_sock *ss)
 	return sksplice_ops_match(ss->ops, ss->sock, sksplice_sock_busy(ss));
 }
 
+static bool sksplice_flow_waits_as(const struct sksplice_flow *flow, const void *task)
+{
+	return flow && flow->op->generic && READ_ONCE(flow->op->generic->worker) == task;
+}
+
+/* slock held. Somebody queues for the lock, who is not the other half's own generic run. */
+static bool sksplice_sock_has_waiter(struct sock *sk, const struct sksplice_sock *ss)
+{
+	struct wait_queue_head *wq = &sk->sk_lock.wq;
+	struct wait_queue_entry *entry;
+	unsigned long flags;
+	bool found = false;
+
+	/* who does so does it under the slock, and we hold that: no barrier is needed */
+	if (!waitqueue_active(wq))
+		return false;
+	spin_lock_irqsave(&wq->lock, flags);
+	list_for_each_entry(entry, &wq->head, entry)
+		found |= !ss || !(sksplice_flow_waits_as(ss->rx, entry->private) ||
+				  sksplice_flow_waits_as(ss->tx, entry->private));
+	spin_unlock_irqrestore(&wq->lock, flags);
+	return found;
+}
+
 /*
  * slock held. A thread that is inside recv() or send() already is not reached by swapping
  * sock->ops and would steal bytes. It sleeps in sk_wait_data() or sk_stream_wait_memory(), both
  * with woken_wake_function, in AF_UNIX with autoremove_wake_function, or queues for the lock.
  * Pollers are not of that kind.
  */
-static bool sksplice_sock_has_sleeper(struct sock *sk)
+static bool sksplice_sock_has_sleeper(struct sock *sk, const struct sksplice_sock *ss)
 {
 	struct wait_queue_head *wq = sk_sleep(sk);
 	struct wait_queue_entry *entry;
 	unsigned long flags;
-	bool found = false;
+	bool found;
 
 	sksplice_assert_slock(sk);
-	/* Who queues for the lock does so under it, and we hold it: no barrier is needed. */
-	if (waitqueue_active(&sk->sk_lock.wq))
-		return true;
+	found = sksplice_sock_has_waiter(sk, ss);
 	spin_lock_irqsave(&wq->lock, flags);
 	list_for_each_entry(entry, &wq->head, entry)
 		found |= entry->func == woken_wake_function ||
@@ -92,14 +114,20 @@ static bool sksplice_sock_has_sleeper(struct sock *sk)
 	return found;
 }
 
-/* slock held. A low-water mark would hold bytes back that can move now. */
+/*
+ * slock held. A low-water mark would hold bytes back that can move now, and an offset would have
+ * us look elsewhere than at the first.
+ */
 static void sksplice_source_take(struct sksplice_sock *ss, struct sksplice_flow *flow)
 {
 	struct sock *sk = ss->sk;
 
 	sksplice_assert_slock(sk);
 	ss->rcvlowat = sk->sk_rcvlowat;
+	ss->peek_off = READ_ONCE(sk->sk_peek_off);
 	WRITE_ONCE(sk->sk_rcvlowat, 1);
+	if (ss->peek_off >= 0)
+		WRITE_ONCE(sk->sk_peek_off, -1);
 	if (ss->proto->tcp)
 		flow->copied_seq = tcp_sk(sk)->copied_seq;
 	flow->src = ss;
@@ -111,6 +139,10 @@ static void sksplice_source_give_back(struct sksplice_sock *ss)
 {
 	sksplice_assert_slock(ss->sk);
 	WRITE_ONCE(ss->sk->sk_rcvlowat, ss->rcvlowat);
+	/* as reading does, it goes back by what is not there any more */
+	if (ss->peek_off >= 0)
+		WRITE_ONCE(ss->sk->sk_peek_off,
+			   ss->peek_off - min_t(u64, ss->peek_off, ss->rx->bytes));
 	sksplice_sock_set(ss, &ss->rx, NULL);
 }
 
@@ -193,9 +225,11 @@ static struct sksplice_sock *sksplice_end_owner(const struct socket *sock)
 }
 
 /* slock held. May the halves in @want be taken? Changes nothing. */
-static int sksplice_end_check(struct socket *sock, int had, int want, const char **why)
+static int sksplice_end_check(struct socket *sock, const struct sksplice_sock *ss, int want,
+			      const char **why)
 {
 	const struct sksplice_proto *proto = sksplice_proto_of(sock->sk);
+	int had = ss ? sksplice_sock_busy(ss) : 0;
 	int ret;
 
 	sksplice_assert_slock(sock->sk);
@@ -204,7 +238,7 @@ static int sksplice_end_check(struct socket *sock, int had, int want, const char
 	if (!proto)
 		return SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "unknown kind of socket");
 	ret = proto->admit(sock, want, why);
-	if (!ret && sksplice_sock_has_sleeper(sock->sk))
+	if (!ret && sksplice_sock_has_sleeper(sock->sk, ss))
 		return SKSPLICE_REFUSE(why, -EBUSY, "a thread is blocked in a call on the socket");
 	return ret;
 }
@@ -228,7 +262,7 @@ static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *
 	struct sksplice_sock *ss = sksplice_end_owner(fresh->sock);
 	int had = ss ? sksplice_sock_busy(ss) : 0;
 	int want = (rx ? SKSPLICE_BUSY_RX : 0) | (tx ? SKSPLICE_BUSY_TX : 0);
-	int ret = sksplice_end_check(fresh->sock, had, sksplice_end_wants(rx, tx), why);
+	int ret = sksplice_end_check(fresh->sock, ss, sksplice_end_wants(rx, tx), why);
 
 	if (ret)
 		return ret;
@@ -258,12 +292,15 @@ static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *
  * Context: process, nothing held. 0: the slock is held. A socket that somebody owns all the time
  * is refused rather than waited for.
  */
-static int sksplice_sock_lock(struct sock *sk, const char **why)
+static int sksplice_sock_lock(struct socket *sock, const char **why)
 {
-	int tries;
+	int tries, most = SKSPLICE_LOCK_TRIES;
 
-	for (tries = 0; tries < SKSPLICE_LOCK_TRIES; tries++) {
-		if (sksplice_sock_trylock(sk))
+	/* a generic run of the other half comes and goes */
+	if (sksplice_ops_ours(sock))
+		most *= 10;
+	for (tries = 0; tries < most; tries++) {
+		if (sksplice_sock_trylock(sock->sk))
 			return 0;
 		schedule_timeout_killable(1);
 		if (fatal_signal_pending(current))
@@ -276,15 +313,12 @@ static int sksplice_sock_lock(struct sock *sk, const char **why)
 static int sksplice_end_admit(struct socket *sock, int want, const char **why)
 {
 	struct sksplice_sock *ss;
-	int ret;
+	int ret = sksplice_sock_lock(sock, why);
 
-	if ((want & SKSPLICE_WANT_ROOM) && !sksplice_proto_roomy(sock))
-		return SKSPLICE_REFUSE(why, -EAGAIN, "the sink has no room");
-	ret = sksplice_sock_lock(sock->sk, why);
 	if (ret)
 		return ret;
 	ss = sksplice_end_owner(sock);
-	ret = sksplice_end_check(sock, ss ? sksplice_sock_busy(ss) : 0, want, why);
+	ret = sksplice_end_check(sock, ss, want, why);
 	sksplice_sock_unlock(sock->sk);
 	return ret;
 }
@@ -324,7 +358,7 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 	if (!fresh)
 		return -ENOMEM;
 	fresh->ops = sksplice_ops_prepare(sock);
-	ret = fresh->ops ? sksplice_sock_lock(sock->sk, why) :
+	ret = fresh->ops ? sksplice_sock_lock(sock, why) :
 	      SKSPLICE_REFUSE(why, -EPROTONOSUPPORT, "unknown kind of socket");
 	if (!ret) {
 		ret = sksplice_end_take(fresh, rx, tx, why);

@@ -242,8 +242,10 @@ static u32 sksplice_extra_unacked(const struct sksplice_op *op)
 /* Both slocks held. All is sent. */
 static enum sksplice_verdict sksplice_extra_drain(struct sksplice_flow *flow)
 {
-	if (!sksplice_generic_settled(flow->op))
-		return SKSPLICE_MISSED;
+	enum sksplice_verdict v = sksplice_generic_settle(flow);
+
+	if (v != SKSPLICE_GO)
+		return v;
 	if (!(flow->op->flags & SKSPLICE_F_DRAIN))
 		return sksplice_flow_end(flow, flow->extra->cause);
 	flow->extra->owed = sksplice_extra_unacked(flow->op);

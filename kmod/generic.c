@@ -57,17 +57,29 @@ static enum sksplice_verdict sksplice_generic_fail(struct sksplice_flow *flow, b
 	return SKSPLICE_STOPPED;
 }
 
-/* Mutex held. Have others swapped the calls that we put in their way? */
-static bool sksplice_generic_intact(const struct sksplice_sock *ss)
+/*
+ * Mutex held. Has somebody else used this end of the flow, or swapped the calls that we put in his
+ * way? Of plain TCP the sequence numbers tell, elsewhere nothing does.
+ */
+static bool sksplice_generic_intruded(struct sksplice_flow *flow, bool source)
 {
-	bool intact;
+	const struct sksplice_sock *ss = source ? flow->src : flow->dst;
+	bool intruded;
 
 	local_bh_disable();
 	bh_lock_sock(ss->sk);
-	intact = sksplice_end_intact(ss);
+	if (!ss->proto->callbacks)
+		intruded = !sksplice_end_intact(ss);
+	else
+		intruded = source ? sksplice_tcp_source_intruded(flow) :
+			   sksplice_tcp_sink_intruded(flow);
 	bh_unlock_sock(ss->sk);
 	local_bh_enable();
-	return intact;
+	if (source && READ_ONCE(ss->sk->sk_peek_off) >= 0)
+		intruded = true;
+	if (intruded)
+		sksplice_count(intruded);
+	return intruded;
 }
 
 /* Mutex held. GO: the sink may be written to, or it has failed. */
@@ -78,10 +90,8 @@ enum sksplice_verdict sksplice_generic_sink_ready(struct sksplice_flow *flow)
 	sksplice_assert_run(flow);
 	if (err)
 		return sksplice_generic_fail(flow, false, err);
-	if (!sksplice_generic_intact(flow->dst)) {
-		sksplice_count(intruded);
+	if (sksplice_generic_intruded(flow, false))
 		return sksplice_generic_fail(flow, false, EBUSY);
-	}
 	return SKSPLICE_GO;
 }
 
@@ -90,24 +100,45 @@ enum sksplice_verdict sksplice_generic_ready(struct sksplice_flow *flow)
 {
 	enum sksplice_verdict v = sksplice_generic_sink_ready(flow);
 
-	if (v == SKSPLICE_GO && flow->src != flow->dst && !sksplice_generic_intact(flow->src)) {
-		sksplice_count(intruded);
+	if (v == SKSPLICE_GO && sksplice_generic_intruded(flow, true))
 		return sksplice_generic_fail(flow, true, EBUSY);
-	}
 	return v;
 }
 
-/* Mutex held. As sksplice_tcp_sent(): does the run go on? */
+/* Mutex held. Takes from the source what the sink accepted. */
+static int sksplice_generic_consume(struct sksplice_flow *flow, size_t sent)
+{
+	struct tcp_sock *tp = flow->src->proto->callbacks ? tcp_sk(sksplice_src(flow)) : NULL;
+	bool urgent = tp && READ_ONCE(tp->urg_data);
+	int ret = sksplice_proto_consume(flow->src, sent);
+
+	/* reading steps over an urgent byte */
+	if (tp)
+		flow->copied_seq = urgent ? READ_ONCE(tp->copied_seq) : flow->copied_seq + sent;
+	return ret;
+}
+
+/*
+ * Mutex held. As sksplice_tcp_sent(): does the run go on? Who takes less than it was given has no
+ * room, and calls when it has; TCP also when it has no memory, and then nothing may be under way
+ * whose acknowledgment would make it call.
+ */
 enum sksplice_verdict sksplice_generic_sent(struct sksplice_flow *flow, ssize_t sent, size_t len)
 {
+	bool tcp = flow->dst->proto->tcp;
 	int err;
 
 	sksplice_assert_run(flow);
-	if (sent > 0 && flow->dst->proto->tcp)
-		WRITE_ONCE(flow->write_seq, READ_ONCE(tcp_sk(sksplice_dst(flow))->write_seq));
+	if (sent > 0 && flow->dst->proto->callbacks)
+		WRITE_ONCE(flow->write_seq, flow->write_seq + (u32)sent);
 	if (sent == (ssize_t)len)
 		return SKSPLICE_GO;
-	/* Who takes less than it was given has no room, and calls when it has. */
+	if (tcp && sk_stream_is_writeable(sksplice_dst(flow))) {
+		if (sent > 0)
+			return SKSPLICE_GO;
+		if (sent == -EAGAIN)
+			sent = -ENOMEM;
+	}
 	if (sent > 0 || sent == -EAGAIN)
 		return SKSPLICE_FULL;
 	if (!sent || sent == -ENOMEM || sent == -ENOBUFS) {
@@ -118,95 +149,145 @@ enum sksplice_verdict sksplice_generic_sent(struct sksplice_flow *flow, ssize_t 
 	return sksplice_generic_fail(flow, false, err ? : -sent);
 }
 
-/* Mutex held. Nothing that the sinks accepted is lost when they are closed now. */
-bool sksplice_generic_settled(const struct sksplice_op *op)
+/* Mutex held. Of this flow's sink: has it let go of all that it accepted, else it will call. */
+static bool sksplice_generic_let_go(struct sksplice_flow *flow)
 {
+	if (sksplice_proto_settled(flow->dst))
+		return true;
+	set_bit(SOCK_NOSPACE, &sksplice_dst(flow)->sk_socket->flags);
+	smp_mb__after_atomic();	/* as in poll: what was acknowledged before is seen */
+	return sksplice_proto_settled(flow->dst);
+}
+
+/*
+ * Mutex held. All is sent. GO: nothing that the sinks accepted is lost when they are closed now.
+ * Else no more is moved, also the other way, until it is so.
+ */
+enum sksplice_verdict sksplice_generic_settle(struct sksplice_flow *flow)
+{
+	struct sksplice_op *op = flow->op;
 	int i;
 
 	if (!op->generic || !sksplice_op_closes(op))
-		return true;
+		return SKSPLICE_GO;
+	op->generic->last = flow;
+	if (!sksplice_generic_let_go(flow))
+		return SKSPLICE_FULL;
 	for (i = 0; i < op->nr_flows; i++)
 		if (!sksplice_proto_settled(op->flow[i].dst))
-			return false;
-	return true;
+			return SKSPLICE_MISSED;
+	return SKSPLICE_GO;
 }
 
 /* Mutex held. The last byte has moved. */
 static enum sksplice_verdict sksplice_generic_done(struct sksplice_flow *flow,
 						   enum sksplice_cause cause)
 {
-	return sksplice_generic_settled(flow->op) ? sksplice_flow_done(flow, cause) : SKSPLICE_MISSED;
+	enum sksplice_verdict v = sksplice_generic_settle(flow);
+
+	return v == SKSPLICE_GO ? sksplice_flow_done(flow, cause) : v;
 }
 
-/* Mutex held. Nothing to read: over, failed, or just empty? */
-static enum sksplice_verdict sksplice_generic_dry(struct sksplice_flow *flow, ssize_t got)
+/* Mutex held. The end of the stream, for the sink. */
+static enum sksplice_verdict sksplice_generic_eof(struct sksplice_flow *flow)
 {
 	struct sksplice_op *op = flow->op;
+	int ret = 0;
+
+	WRITE_ONCE(flow->eof, true);
+	if (sksplice_op_owns(op) || (op->flags & SKSPLICE_F_SHUTDOWN))
+		ret = sksplice_proto_finish(flow);
+	if (ret == -EAGAIN)
+		return SKSPLICE_FULL;
+	return ret ? SKSPLICE_NOMEM : sksplice_flow_eof(flow);
+}
+
+/* Mutex held. Nothing to read: over, failed, or just empty? GO: over, and something follows. */
+static enum sksplice_verdict sksplice_generic_dry(struct sksplice_flow *flow, ssize_t got)
+{
 	int err = got == -EAGAIN ? 0 : -got;
 
+	if (got == -ENOMEM || got == -ENOBUFS)
+		return SKSPLICE_NOMEM;
 	if (!err)
 		err = sksplice_proto_source_broken(flow->src);
 	if (err)
 		return sksplice_generic_fail(flow, true, err);
-	if (got)
-		return SKSPLICE_EMPTY;
-	WRITE_ONCE(flow->eof, true);
-	if ((sksplice_op_owns(op) || (op->flags & SKSPLICE_F_SHUTDOWN)) &&
-	    sksplice_proto_finish(flow))
-		return SKSPLICE_MISSED;
-	return sksplice_flow_eof(flow);
+	return got ? SKSPLICE_EMPTY : sksplice_generic_eof(flow);
 }
 
-/* Mutex held. One step. GO: there may be more. */
-static enum sksplice_verdict sksplice_generic_step(struct sksplice_flow *flow, void *buf,
-						   size_t *budget)
+/* Mutex held. @got bytes are in @buf, and in the source. GO: there may be more. */
+static enum sksplice_verdict sksplice_generic_step(struct sksplice_flow *flow, const void *buf,
+						   size_t got, size_t *budget)
 {
-	size_t max = min3((u64)SKSPLICE_GENERIC_BUF, (u64)*budget, flow->left), len;
-	ssize_t got = flow->src->proto->peek(flow, buf, max), sent;
+	size_t len = unlikely(flow->extra) ? sksplice_delim_find(flow->extra, buf, got) : got;
+	ssize_t sent = sksplice_proto_send(flow, buf, len);
+	int err;
 
-	if (got <= 0)
-		return sksplice_generic_dry(flow, got);
-	len = unlikely(flow->extra) ? sksplice_delim_find(flow->extra, buf, got) : got;
-	sent = sksplice_proto_send(flow, buf, len);
-	if (sent > 0) {
-		int err;
-
-		if (unlikely(flow->extra))
-			sksplice_delim_took(flow->extra, buf, sent, len);
-		*budget -= sent;
-		sksplice_flow_moved(flow, sent);
-		err = sksplice_proto_consume(flow->src, sent);
-		if (err)
-			return sksplice_generic_fail(flow, true, -err);
-	}
+	if (sent <= 0)
+		return sksplice_generic_sent(flow, sent, len);
+	if (unlikely(flow->extra))
+		sksplice_delim_took(flow->extra, buf, sent, len);
+	*budget -= sent;
+	sksplice_flow_moved(flow, sent);
+	err = sksplice_generic_consume(flow, sent);
+	if (err)
+		return sksplice_generic_fail(flow, true, -err);
 	return sksplice_generic_sent(flow, sent, len);
+}
+
+/* Mutex held. Has it moved all that it is to? */
+static bool sksplice_generic_complete(const struct sksplice_flow *flow)
+{
+	return !flow->left || sksplice_delim_met(flow->extra);
+}
+
+/* Mutex held. As sksplice_generic_move(). GO: all has moved, or the source's end was passed on. */
+static enum sksplice_verdict sksplice_generic_loop(struct sksplice_flow *flow, void *buf,
+						   size_t budget)
+{
+	int rounds = SKSPLICE_GENERIC_ROUNDS;
+	enum sksplice_verdict v;
+
+	while (budget && rounds--) {
+		size_t max = min3((u64)SKSPLICE_GENERIC_BUF, (u64)budget, flow->left);
+		ssize_t got;
+
+		if (READ_ONCE(flow->op->ending))
+			return SKSPLICE_STOPPED;
+		got = flow->src->proto->peek(flow, buf, max);
+		if (got <= 0)
+			return sksplice_generic_dry(flow, got);
+		v = sksplice_generic_step(flow, buf, got, &budget);
+		if (v == SKSPLICE_STOPPED)
+			return v;
+		if (sksplice_generic_complete(flow))
+			return sksplice_generic_done(flow, flow->left ? SKSPLICE_CAUSE_DELIM :
+						     SKSPLICE_CAUSE_DONE);
+		if (v != SKSPLICE_GO)
+			return v;
+	}
+	return SKSPLICE_MORE;
 }
 
 /* Mutex held, and ready: the generic counterpart of sksplice_tcp_move(). */
 enum sksplice_verdict sksplice_generic_move(struct sksplice_flow *flow, size_t budget)
 {
-	enum sksplice_verdict v = SKSPLICE_GO;
-	int rounds = SKSPLICE_GENERIC_ROUNDS;
-	void *buf = NULL;
+	const struct sksplice_flow *last = flow->op->generic->last;
+	enum sksplice_verdict v;
+	void *buf;
 
-	while (v == SKSPLICE_GO && flow->left && budget && rounds-- &&
-	       !sksplice_delim_met(flow->extra)) {
-		if (READ_ONCE(flow->op->ending)) {
-			v = SKSPLICE_STOPPED;
-			break;
-		}
-		if (!buf)
-			buf = kvmalloc(SKSPLICE_GENERIC_BUF, GFP_KERNEL);
-		v = buf ? sksplice_generic_step(flow, buf, &budget) : SKSPLICE_NOMEM;
-	}
+	if (last && last != flow)
+		return SKSPLICE_EMPTY;
+	if (sksplice_generic_complete(flow))
+		return sksplice_generic_done(flow, flow->left ? SKSPLICE_CAUSE_DELIM :
+					     SKSPLICE_CAUSE_DONE);
+	buf = kvmalloc(SKSPLICE_GENERIC_BUF, GFP_KERNEL);
+	if (!buf)
+		return SKSPLICE_NOMEM;
+	v = sksplice_generic_loop(flow, buf, budget);
 	kvfree(buf);
-	if (v == SKSPLICE_STOPPED)
-		return v;
-	if (!flow->left)
-		return sksplice_generic_done(flow, SKSPLICE_CAUSE_DONE);
-	if (sksplice_delim_met(flow->extra))
-		return sksplice_generic_done(flow, SKSPLICE_CAUSE_DELIM);
-	return v == SKSPLICE_GO ? SKSPLICE_MORE : v;
+	return v;
 }
 
 /*
@@ -217,8 +298,7 @@ static void sksplice_generic_look(struct sksplice_flow *flow)
 {
 	u8 byte;
 
-	if (!sksplice_op_sends(flow->op) && READ_ONCE(flow->op->ending) && !flow->left &&
-	    !flow->eof && !sksplice_proto_source_broken(flow->src))
+	if (!sksplice_op_sends(flow->op) && !flow->eof && !sksplice_proto_source_broken(flow->src))
 		WRITE_ONCE(flow->eof, !flow->src->proto->peek(flow, &byte, 1));
 }
 
@@ -240,24 +320,58 @@ static enum sksplice_verdict sksplice_generic_locked(struct sksplice_flow *flow)
 	sksplice_flow_stall(flow, v);
 	WRITE_ONCE(flow->runs_worker, flow->runs_worker + 1);
 	sksplice_count(runs_worker);
-	if (v == SKSPLICE_STOPPED)
+	if (v == SKSPLICE_STOPPED && READ_ONCE(flow->op->ending))
 		sksplice_generic_look(flow);
 	return v;
 }
 
-/* Context: the flow's work, before the operation has canceled that. *@spent: to be freed. */
-enum sksplice_verdict sksplice_generic_run(struct sksplice_flow *flow, void **spent)
+/*
+ * A pair's flows have one mutex; neither waits for it with a worker. False: who holds it will see
+ * AGAIN when it is over.
+ */
+static bool sksplice_generic_trylock(struct sksplice_flow *flow)
 {
 	struct sksplice_generic *g = flow->op->generic;
-	enum sksplice_verdict v;
 
-	if (!sksplice_user_enter(flow->op->user))
-		return SKSPLICE_MISSED;
-	mutex_lock(&g->mutex);
-	v = sksplice_generic_locked(flow);
-	*spent = sksplice_extra_spent(flow);
-	mutex_unlock(&g->mutex);
-	sksplice_user_leave(flow->op->user);
+	if (!mutex_trylock(&g->mutex)) {
+		set_bit(SKSPLICE_RUN_AGAIN, &flow->run);
+		smp_mb__after_atomic();	/* either it sees the bit, or we get the mutex */
+		if (!mutex_trylock(&g->mutex))
+			return false;
+	}
+	clear_bit(SKSPLICE_RUN_AGAIN, &flow->run);
+	WRITE_ONCE(g->worker, current);
+	return true;
+}
+
+static void sksplice_generic_unlock(struct sksplice_op *op)
+{
+	int i;
+
+	WRITE_ONCE(op->generic->worker, NULL);
+	mutex_unlock(&op->generic->mutex);
+	smp_mb();	/* pairs with the one in trylock */
+	for (i = 0; i < op->nr_flows; i++)
+		if (test_and_clear_bit(SKSPLICE_RUN_AGAIN, &op->flow[i].run))
+			sksplice_pump_kick(&op->flow[i]);
+}
+
+/*
+ * Context: the flow's work, before the operation has canceled that. *@spent: to be freed. EMPTY: also
+ * when it could not run now, and will be kicked when it can.
+ */
+enum sksplice_verdict sksplice_generic_run(struct sksplice_flow *flow, void **spent)
+{
+	enum sksplice_verdict v = SKSPLICE_EMPTY;
+
+	if (!sksplice_generic_trylock(flow))
+		return v;
+	if (sksplice_user_enter(flow)) {
+		v = sksplice_generic_locked(flow);
+		*spent = sksplice_extra_spent(flow);
+		sksplice_user_leave(flow);
+	}
+	sksplice_generic_unlock(flow->op);
 	return v;
 }
 

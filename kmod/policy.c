@@ -134,7 +134,9 @@ int sksplice_policy_permit(struct sk_buff *skb, struct user_namespace *user_ns, 
 struct sksplice_user {
 	kuid_t uid;
 	unsigned int ops;		/* users_lock; freed at 0 */
-	atomic_t runs;			/* generic runs of his */
+	spinlock_t lock;		/* of the next two */
+	unsigned int runs;		/* slots for generic runs that are taken */
+	struct list_head waiting;	/* flows without one, the first to wait first */
 	struct hlist_node node;
 };
 
@@ -166,6 +168,8 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
 	if (!fresh)
 		return ERR_PTR(-ENOMEM);
 	fresh->uid = uid;
+	spin_lock_init(&fresh->lock);
+	INIT_LIST_HEAD(&fresh->waiting);
 	spin_lock_bh(&sksplice_users_lock);
 	user = sksplice_user_find(uid);
 	if (sksplice_users_ops + units > READ_ONCE(sksplice_max_ops) ||
@@ -186,20 +190,67 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
 }
 
 /*
- * Context: process, an operation of his is charged. False: he has as many generic runs as he may
- * have, and if each of them waits for a lock of his for ever, that is all that he stops.
+ * Context: the flow's work. False: its user has as many generic runs as he may have, and if each of
+ * them waits for a lock of his for ever, that is all that he stops. It is kicked when its turn comes.
  */
-bool sksplice_user_enter(struct sksplice_user *user)
+bool sksplice_user_enter(struct sksplice_flow *flow)
 {
-	if (atomic_inc_return(&user->runs) <= SKSPLICE_USER_RUNS)
-		return true;
-	atomic_dec(&user->runs);
-	return false;
+	struct sksplice_user *user = flow->op->user;
+	bool ok;
+
+	spin_lock_bh(&user->lock);
+	ok = flow->slot;
+	if (!ok && user->runs < SKSPLICE_USER_RUNS) {
+		user->runs++;
+		ok = true;
+	}
+	flow->slot = false;
+	if (ok)
+		list_del_init(&flow->turn);
+	else if (list_empty(&flow->turn))
+		list_add_tail(&flow->turn, &user->waiting);
+	spin_unlock_bh(&user->lock);
+	return ok;
 }
 
-void sksplice_user_leave(struct sksplice_user *user)
+/* user->lock held. A slot goes to who waited longest. */
+static void sksplice_user_pass(struct sksplice_user *user)
 {
-	atomic_dec(&user->runs);
+	struct sksplice_flow *next;
+
+	next = list_first_entry_or_null(&user->waiting, struct sksplice_flow, turn);
+	if (!next) {
+		user->runs--;
+		return;
+	}
+	list_del_init(&next->turn);
+	next->slot = true;
+	sksplice_pump_kick(next);
+}
+
+/* Context: the flow's work, after enter. */
+void sksplice_user_leave(struct sksplice_flow *flow)
+{
+	struct sksplice_user *user = flow->op->user;
+
+	spin_lock_bh(&user->lock);
+	sksplice_user_pass(user);
+	spin_unlock_bh(&user->lock);
+}
+
+/* Context: process, no work of the flow is left. It waits no longer, and gives back what it got. */
+void sksplice_user_forget(struct sksplice_flow *flow)
+{
+	struct sksplice_user *user = flow->op->user;
+
+	if (!user)
+		return;
+	spin_lock_bh(&user->lock);
+	list_del_init(&flow->turn);
+	if (flow->slot)
+		sksplice_user_pass(user);
+	flow->slot = false;
+	spin_unlock_bh(&user->lock);
 }
 
 /* Context: any. */

@@ -8,6 +8,7 @@
  * All calls here but those with a slock in their comment sleep: context is the operation's run,
  * its mutex held, and neither slock.
  */
+#include <linux/module.h>
 #include <linux/uio.h>
 #include <net/af_unix.h>
 #include <net/af_vsock.h>
@@ -22,7 +23,7 @@ static ssize_t sksplice_plain_peek(struct sksplice_flow *flow, void *buf, size_t
 {
 	struct msghdr msg = { };
 
-	return sksplice_proto_recv(flow->src, &msg, buf, len, MSG_PEEK);
+	return sksplice_proto_recv(flow->src, &msg, buf, len, len, MSG_PEEK);
 }
 
 static const struct sksplice_proto sksplice_proto_tcp = {
@@ -34,6 +35,15 @@ static const struct sksplice_proto sksplice_proto_tcp = {
 
 /* ---- vsock */
 
+/* Not every transport knows MSG_PEEK. */
+static bool sksplice_vsock_blind(const struct vsock_sock *vsk)
+{
+	const struct module *module = vsk->transport ? vsk->transport->module : NULL;
+
+	return module && !strcmp(module->name, "hv_sock");
+}
+
+/* Of room it tells nothing without its own lock: a send is taken, and waits for it here. */
 static int sksplice_vsock_admit(struct socket *sock, int want, const char **why)
 {
 	struct sock *sk = sock->sk;
@@ -46,15 +56,34 @@ static int sksplice_vsock_admit(struct socket *sock, int want, const char **why)
 		       SKSPLICE_REFUSE(why, -EINPROGRESS, "the socket is still connecting");
 	if (sk->sk_state != TCP_ESTABLISHED || sk->sk_err)
 		return SKSPLICE_REFUSE(why, -ENOTCONN, "the socket is not connected");
+	if ((want & SKSPLICE_WANT_RX) && sksplice_vsock_blind(vsock_sk(sk)))
+		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "Hyper-V sockets cannot be looked into");
 	if ((want & SKSPLICE_WANT_TX) && (sk->sk_shutdown & SEND_SHUTDOWN ||
 					  vsock_sk(sk)->peer_shutdown & RCV_SHUTDOWN))
 		return SKSPLICE_REFUSE(why, -ENOTCONN, "the sink was shut down for writing");
 	return 0;
 }
 
+/* Once it is over in both directions it says that it is not connected, also at the stream's end. */
+static ssize_t sksplice_vsock_peek(struct sksplice_flow *flow, void *buf, size_t len)
+{
+	const struct sock *sk = sksplice_src(flow);
+	ssize_t n = sksplice_plain_peek(flow, buf, len);
+
+	return n == -ENOTCONN && !READ_ONCE(sk->sk_err) &&
+	       (READ_ONCE(vsock_sk(sk)->peer_shutdown) & SEND_SHUTDOWN) ? 0 : n;
+}
+
+/* Its queue is the transport's: what is left is found out by looking, in a run. */
+static bool sksplice_vsock_drained(const struct sock *sk)
+{
+	return false;
+}
+
 static const struct sksplice_proto sksplice_proto_vsock = {
 	.admit = sksplice_vsock_admit,
-	.peek = sksplice_plain_peek,
+	.peek = sksplice_vsock_peek,
+	.drained = sksplice_vsock_drained,
 };
 
 /* ---- which one */
@@ -95,22 +124,26 @@ bool sksplice_proto_fast(const struct sock *sk)
  */
 static void sksplice_proto_keep_error(struct sock *sk, int before, int ret)
 {
-	if (before && ret == -before)
-		cmpxchg(&sk->sk_err, 0, before);
+	if (ret == -ECONNRESET || (before && ret == -before))
+		cmpxchg(&sk->sk_err, 0, -ret);
 }
 
-/* @msg: with room for control messages, or zero. 0: end of stream. Never waits for bytes. */
-ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t len,
-			    int flags)
+/*
+ * @msg: with room for control messages, or zero. @room: where the bytes go, nowhere without @buf; it
+ * may be less than @len that is asked for: what does not fit whole is then left out. 0: end of
+ * stream. Never waits for bytes.
+ */
+ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t room,
+			    size_t len, int flags)
 {
-	struct kvec vec = { .iov_base = buf, .iov_len = len };
+	struct kvec vec = { .iov_base = buf, .iov_len = room };
 	int err = READ_ONCE(ss->sk->sk_err);
 	int ret;
 
 	if (buf)
-		iov_iter_kvec(&msg->msg_iter, ITER_DEST, &vec, 1, len);
+		iov_iter_kvec(&msg->msg_iter, ITER_DEST, &vec, 1, room);
 	else
-		iov_iter_discard(&msg->msg_iter, ITER_DEST, len);
+		iov_iter_discard(&msg->msg_iter, ITER_DEST, room);
 	ret = sksplice_ops_real(ss->ops)->recvmsg(ss->sock, msg, len, flags | MSG_DONTWAIT);
 	sksplice_proto_keep_error(ss->sk, err, ret);
 	return ret;
@@ -149,26 +182,34 @@ ssize_t sksplice_proto_send(struct sksplice_flow *flow, const void *buf, size_t 
  */
 int sksplice_proto_consume(struct sksplice_sock *ss, size_t len)
 {
+	int tries = 4;
+
 	while (len) {
 		struct msghdr msg = { };
-		ssize_t n = sksplice_proto_recv(ss, &msg, NULL, len, 0);
+		ssize_t n = sksplice_proto_recv(ss, &msg, NULL, len, len, 0);
 
-		if (n <= 0)
+		/* AF_UNIX says so once where an urgent byte was */
+		if (n <= 0 && !(n == -EAGAIN && --tries))
 			return -EBUSY;
-		len -= n;
+		if (n > 0)
+			len -= n;
 	}
 	return 0;
 }
 
-/* Ends the stream to the sink. 0; -EAGAIN: something must go before, try again. */
+/*
+ * Ends the stream to the sink. 0, or something must go before: -EAGAIN, and there is no room for it
+ * yet, or there is no memory.
+ */
 int sksplice_proto_finish(struct sksplice_flow *flow)
 {
 	struct sksplice_sock *ss = flow->dst;
 	int ret = ss->proto->finish ? ss->proto->finish(flow) : 0;
 
-	if (ret != -EAGAIN)
-		sksplice_ops_real(ss->ops)->shutdown(ss->sock, SHUT_WR);
-	return ret == -EAGAIN ? ret : 0;
+	if (ret)
+		return ret;
+	sksplice_ops_real(ss->ops)->shutdown(ss->sock, SHUT_WR);
+	return 0;
 }
 
 /* Has it let go of all that it accepted, so that the socket can be closed? */
@@ -257,18 +298,6 @@ bool sksplice_proto_mirror(const struct sock *a, const struct sock *b)
 	if (a->sk_family == AF_VSOCK || b->sk_family == AF_VSOCK)
 		return a->sk_family == b->sk_family && sksplice_vsock_mirror(a, b);
 	return sksplice_tcp_mirror(a, b);
-}
-
-/*
- * Context: process, nothing held. Would a send find room? Asked of those families of which only
- * their own poll knows, and which may take the socket's lock there: before ours is taken.
- */
-bool sksplice_proto_roomy(struct socket *sock)
-{
-	const struct proto_ops *ops = READ_ONCE(sock->ops);
-
-	return sock->sk->sk_family != AF_VSOCK || sock->sk->sk_state != TCP_ESTABLISHED ||
-	       (ops->poll(sock->file, sock, NULL) & EPOLLOUT);
 }
 
 /*

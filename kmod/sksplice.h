@@ -22,11 +22,13 @@
  *   users_lock  spinlock, BH, leaf: the table of users
  * Other letters:
  *   c  constant from creation to the last reference
+ *   u  user->lock, spinlock, BH: generic flows that wait for their turn
  *   S  the slocks of both sockets of the operation, which each run of any of its flows holds; of
  *      a generic one its mutex instead
  *   r  READ_ONCE/WRITE_ONCE, one writer (under the lock that follows), any reader
  *   a  atomic
- * Nothing here calls lock_sock() but tcp_abort() in teardown.c: a user can own a socket for ever.
+ * What calls lock_sock(), where a user can keep one waiting for ever, are tcp_abort() in teardown.c and
+ * the families' calls in generic runs; nobody waits for these.
  */
 #ifndef _SKSPLICE_H
 #define _SKSPLICE_H
@@ -57,7 +59,7 @@ struct sksplice_sock;
  */
 struct sksplice_proto {
 	bool tcp;	/* there is a tcp_sock: sequence numbers, Nagle, keepalive, resets */
-	bool callbacks;	/* ours stand in for the socket's; else we wait as any reader would */
+	bool callbacks;	/* plain TCP: ours stand in for the socket's; else we wait as any reader would */
 	int (*admit)(struct socket *sock, int want, const char **why);
 	/* bytes that are left where they are; 0: end of stream; -EAGAIN; or why no more will come */
 	ssize_t (*peek)(struct sksplice_flow *flow, void *buf, size_t len);
@@ -81,6 +83,7 @@ struct sksplice_sock {
 	struct sksplice_flow *tx;			/* s+k: the flow that it is the sink of */
 	int err;					/* r(s): the last hard error reported */
 	int rcvlowat;					/* s: saved for rx */
+	int peek_off;					/* s: saved for rx */
 	gfp_t allocation;				/* s: saved for tx */
 	u8 nonagle;					/* s: saved for tx */
 	bool use_task_frag;				/* s: saved for tx */
@@ -99,6 +102,7 @@ struct sksplice_sock {
 enum sksplice_run_bit {
 	SKSPLICE_RUN_KICKED,	/* the worker is queued at once; more kicks need do nothing */
 	SKSPLICE_RUN_BLOCKED,	/* the sink was full: arrivals need not try before it has room */
+	SKSPLICE_RUN_AGAIN,	/* generic: wants a run when the operation's other one is over */
 };
 
 /*
@@ -121,6 +125,8 @@ struct sksplice_flow {
 	u8 retries;					/* worker only */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */
+	bool slot;					/* u: its turn has come */
+	struct list_head turn;				/* u: on user->waiting */
 	u32 copied_seq;					/* s of src: where we left the source */
 	u32 write_seq;					/* s of dst: where we left the sink */
 	u32 reply_seq;					/* s of src: the source's own write_seq then */
@@ -168,6 +174,8 @@ struct sksplice_generic {
 	struct pid *tgid;				/* c: who began it; a reference */
 	kuid_t uid;					/* c */
 	kgid_t gid;					/* c */
+	struct task_struct *worker;			/* r(S): in a run; to be compared only */
+	const struct sksplice_flow *last;		/* S: all is sent, only what it sent goes out */
 };
 
 /* What a completion tells. */
@@ -360,6 +368,8 @@ bool sksplice_tcp_connecting(const struct sock *sk);
 int sksplice_tcp_error(const struct sksplice_sock *ss);
 int sksplice_tcp_broken(const struct sksplice_sock *ss);
 bool sksplice_tcp_mirror(const struct sock *a, const struct sock *b);
+bool sksplice_tcp_sink_intruded(const struct sksplice_flow *flow);
+bool sksplice_tcp_source_intruded(struct sksplice_flow *flow);
 bool sksplice_tcp_source_over(const struct sksplice_sock *ss);
 bool sksplice_tcp_sink_over(const struct sksplice_sock *ss);
 u32 sksplice_tcp_unacked(const struct sock *sk, u32 end);
@@ -387,15 +397,15 @@ enum sksplice_verdict sksplice_generic_sink_ready(struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_generic_ready(struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_generic_sent(struct sksplice_flow *flow, ssize_t sent, size_t len);
 enum sksplice_verdict sksplice_generic_move(struct sksplice_flow *flow, size_t budget);
-bool sksplice_generic_settled(const struct sksplice_op *op);
+enum sksplice_verdict sksplice_generic_settle(struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_generic_run(struct sksplice_flow *flow, void **spent);
 bool sksplice_generic_stop(struct sksplice_op *op);
 
 /* proto.c */
 const struct sksplice_proto *sksplice_proto_of(const struct sock *sk);
 bool sksplice_proto_fast(const struct sock *sk);
-ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t len,
-			    int flags);
+ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t room,
+			    size_t len, int flags);
 ssize_t sksplice_proto_sendmsg(struct sksplice_sock *ss, struct msghdr *msg, const void *buf,
 			       size_t len);
 ssize_t sksplice_proto_send(struct sksplice_flow *flow, const void *buf, size_t len);
@@ -408,7 +418,6 @@ bool sksplice_proto_source_over(const struct sksplice_sock *ss);
 bool sksplice_proto_sink_over(const struct sksplice_sock *ss);
 u32 sksplice_proto_unacked(const struct sksplice_flow *flow);
 bool sksplice_proto_mirror(const struct sock *a, const struct sock *b);
-bool sksplice_proto_roomy(struct socket *sock);
 void sksplice_proto_abort(struct sksplice_sock *ss, int error);
 
 /* unix.c, tls.c */
@@ -479,8 +488,9 @@ int sksplice_policy_permit(struct sk_buff *skb, struct user_namespace *user_ns,
 			   const char **why);
 struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units);
 void sksplice_user_uncharge(struct sksplice_user *user, unsigned int units);
-bool sksplice_user_enter(struct sksplice_user *user);
-void sksplice_user_leave(struct sksplice_user *user);
+bool sksplice_user_enter(struct sksplice_flow *flow);
+void sksplice_user_leave(struct sksplice_flow *flow);
+void sksplice_user_forget(struct sksplice_flow *flow);
 kuid_t sksplice_user_uid(const struct sksplice_user *user);
 
 #endif /* _SKSPLICE_H */

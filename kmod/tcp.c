@@ -231,7 +231,7 @@ static void sksplice_tcp_urgent(struct sksplice_flow *flow)
 }
 
 /* slock held. Has anybody else written to the sink, or changed what it is? */
-static bool sksplice_tcp_sink_intruded(const struct sksplice_flow *flow)
+bool sksplice_tcp_sink_intruded(const struct sksplice_flow *flow)
 {
 	const struct sock *dst = sksplice_dst(flow);
 
@@ -243,7 +243,7 @@ static bool sksplice_tcp_sink_intruded(const struct sksplice_flow *flow)
  * slock held. Has anybody else read from the source, or changed what it is? tcp_check_urg() steps
  * over urgent bytes by itself when the next one comes.
  */
-static bool sksplice_tcp_source_intruded(struct sksplice_flow *flow)
+bool sksplice_tcp_source_intruded(struct sksplice_flow *flow)
 {
 	const struct sock *src = sksplice_src(flow);
 	const struct tcp_sock *tp = tcp_sk(src);

@@ -68,6 +68,15 @@ static void sksplice_teardown_wait(struct sksplice_op *op)
 
 	for (i = 0; i < op->nr_flows; i++)
 		cancel_delayed_work_sync(&op->flow[i].work);
+	for (i = 0; op->generic && i < op->nr_flows; i++)
+		sksplice_user_forget(&op->flow[i]);
+}
+
+/* What is no byte of the stream is there to be read by a caller who has the sockets. */
+static bool sksplice_teardown_readable(const struct sksplice_op *op)
+{
+	return op->generic && (op->flags & SKSPLICE_F_KEEP) &&
+	       (op->event.error == EPROTO || op->event.error == EKEYEXPIRED);
 }
 
 static bool sksplice_teardown_resets(const struct sksplice_op *op)
@@ -76,11 +85,11 @@ static bool sksplice_teardown_resets(const struct sksplice_op *op)
 	case SKSPLICE_CAUSE_REVOKED:
 		return true;
 	case SKSPLICE_CAUSE_SOURCE_FAILED:
-		/* What is no byte of the stream is there to be read by a caller who has the socket. */
-		return sksplice_op_owns(op) && !(op->generic && (op->flags & SKSPLICE_F_KEEP) &&
-						 (op->event.error == EPROTO ||
-						  op->event.error == EKEYEXPIRED));
+		return sksplice_op_owns(op) && !sksplice_teardown_readable(op);
 	case SKSPLICE_CAUSE_SINK_FAILED:
+		/* of a pair it is a source, too */
+		if (op->nr_flows == 2 && sksplice_teardown_readable(op))
+			return false;
 		/* A refused connection leaves a source that the caller has, for the next attempt. */
 		return sksplice_op_owns(op) && !((op->flags & SKSPLICE_F_KEEP) &&
 				sksplice_extra_in(op, SKSPLICE_PHASE_CONNECTING));

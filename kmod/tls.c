@@ -6,6 +6,7 @@
  */
 #include <linux/socket.h>
 #include <net/inet_connection_sock.h>
+#include <net/strparser.h>
 #include <net/tcp.h>
 #include <net/tls.h>
 
@@ -37,12 +38,10 @@ static int sksplice_tls_admit(struct socket *sock, int want, const char **why)
 		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the TLS source has no keys yet (TLS_RX)");
 	if ((want & SKSPLICE_WANT_TX) && ctx->tx_conf == TLS_BASE)
 		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the TLS sink has no keys yet (TLS_TX)");
-	if (READ_ONCE(sock->sk->sk_peek_off) >= 0 && (want & SKSPLICE_WANT_RX))
-		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "the source has SO_PEEK_OFF set");
 	return sksplice_tcp_admit_state(sock->sk, want, why);
 }
 
-/* What a record that is no data means, of which @n bytes were seen; 0: end of stream. */
+/* What a record that is no data means, which begins with these bytes; 0: end of stream. */
 static int sksplice_tls_meaning(u8 type, const u8 *p, ssize_t n)
 {
 	if (type == SKSPLICE_TLS_ALERT && n >= 2)
@@ -52,16 +51,16 @@ static int sksplice_tls_meaning(u8 type, const u8 *p, ssize_t n)
 	return -EPROTO;
 }
 
-/* As recv. *@type: of the records that the bytes are of, all of one; 0: there are none. */
-static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t len, int flags,
-				 u8 *type)
+/* As sksplice_proto_recv(). *@type: of the record, or records of one type; 0: there is none. */
+static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t room, size_t len,
+				 int flags, u8 *type)
 {
 	union {
 		struct cmsghdr hdr;
 		u8 room[CMSG_SPACE(sizeof(u8))];
 	} control = { };
 	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
-	ssize_t n = sksplice_proto_recv(ss, &msg, buf, len, flags);
+	ssize_t n = sksplice_proto_recv(ss, &msg, buf, room, len, flags);
 
 	*type = 0;
 	if (msg.msg_controllen != sizeof(control) && control.hdr.cmsg_level == SOL_TLS &&
@@ -70,33 +69,80 @@ static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t len
 	return n;
 }
 
-/* A ticket for another session: of no use to anybody once both ends are the operation's. */
-static bool sksplice_tls_is_ticket(const struct sksplice_flow *flow, u8 type, const u8 *p)
+/*
+ * Decrypts the next record that is not empty, unless there is one, and takes those away that are:
+ * a peer can send any number of them, and looking would only heap them up. A record that finds no
+ * room at all stays, as the next. 1: it is there, of *@type; 0: end of stream; or an errno.
+ */
+static int sksplice_tls_next(struct sksplice_flow *flow, u8 *type)
 {
-	return type == SKSPLICE_TLS_HANDSHAKE && p[0] == SKSPLICE_TLS_TICKET &&
-	       sksplice_op_closes(flow->op);
+	u8 nowhere;
+	ssize_t n;
+
+	do
+		n = sksplice_tls_recv(flow->src, &nowhere, 0, 1, 0, type);
+	while (!n && *type && !READ_ONCE(flow->op->ending));
+	return n == -EFAULT ? 1 : n;
 }
 
+/* What is left of the record that is next. Nobody but who reads touches that list. */
+static size_t sksplice_tls_left(const struct sksplice_sock *ss)
+{
+	const struct tls_sw_context_rx *sw = tls_get_ctx(ss->sk)->priv_ctx_rx;
+	struct sk_buff *skb = skb_peek(&sw->rx_list);
+
+	return skb ? strp_msg(skb)->full_len : 0;
+}
+
+/* A ticket for another session: of no use to anybody once both ends are the operation's. */
+static bool sksplice_tls_skip(const struct sksplice_flow *flow, u8 type, const u8 *p)
+{
+	size_t left = sksplice_tls_left(flow->src);
+
+	return type == SKSPLICE_TLS_HANDSHAKE && p[0] == SKSPLICE_TLS_TICKET && left &&
+	       sksplice_op_closes(flow->op) &&
+	       sksplice_tls_recv(flow->src, NULL, left, left, 0, &type) == left;
+}
+
+/* One record at most, so that no more of them are decrypted than are sent. */
 static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t len)
 {
+	u8 type, head[4];
 	ssize_t n;
-	u8 type;
 
-	for (;;) {
-		n = sksplice_tls_recv(flow->src, buf, len, MSG_PEEK, &type);
-		if (n > 0 && sksplice_tls_is_ticket(flow, type, buf)) {
-			n = sksplice_tls_recv(flow->src, buf, len, 0, &type);
-			if (n > 0)
-				continue;
+	do {
+		n = sksplice_tls_next(flow, &type);
+		if (n <= 0)
+			return n;
+		if (type == SKSPLICE_TLS_DATA) {
+			len = min(len, sksplice_tls_left(flow->src));
+			n = sksplice_tls_recv(flow->src, buf, len, len, MSG_PEEK, &type);
+			return n ? n : -EBUSY;
 		}
-		break;
+		n = sksplice_tls_recv(flow->src, head, sizeof(head), sizeof(head), MSG_PEEK, &type);
+		if (n <= 0)
+			return -EBADMSG;
+	} while (sksplice_tls_skip(flow, type, head));
+	return sksplice_tls_meaning(type, head, n);
+}
+
+/*
+ * No more than TCP has room for: what it does not take TLS keeps, and closing the socket would
+ * lose it. When it can be written to there is room for a third of its buffer, at the least.
+ */
+static ssize_t sksplice_tls_send(struct sksplice_flow *flow, const void *buf, size_t len)
+{
+	struct sock *sk = sksplice_dst(flow);
+	struct msghdr msg = { };
+
+	if (!sk_stream_is_writeable(sk)) {
+		set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+		smp_mb__after_atomic();	/* as in poll: room that was made before is seen */
+		if (!sk_stream_is_writeable(sk))
+			return -EAGAIN;
 	}
-	if (n < 0 || !type)
-		return n;
-	/* an empty data record before one that is none: the kernel would say so for ever */
-	if (type == SKSPLICE_TLS_DATA)
-		return n ? n : -EBADMSG;
-	return sksplice_tls_meaning(type, buf, n);
+	len = min_t(size_t, len, max(sk_stream_wspace(sk) / 2, 1));
+	return sksplice_proto_sendmsg(flow->dst, &msg, buf, len);
 }
 
 /* All that TLS accepted, TCP has: else closing or shutting down would lose it. */
@@ -131,6 +177,7 @@ static int sksplice_tls_finish(struct sksplice_flow *flow)
 		u8 room[CMSG_SPACE(sizeof(u8))];
 	} control = { };
 	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct sock *sk = sksplice_dst(flow);
 	ssize_t n = sizeof(alert);
 
 	control.hdr.cmsg_level = SOL_TLS;
@@ -140,15 +187,20 @@ static int sksplice_tls_finish(struct sksplice_flow *flow)
 	if (!flow->notified)
 		n = sksplice_proto_sendmsg(flow->dst, &msg, alert, sizeof(alert));
 	if (n == -EAGAIN || n == -ENOMEM || n == -ENOBUFS)
-		return -EAGAIN;
+		return n;
 	flow->notified = true;
-	return sksplice_tls_settled(sksplice_dst(flow)) ? 0 : -EAGAIN;
+	if (sksplice_tls_settled(sk))
+		return 0;
+	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+	smp_mb__after_atomic();
+	return sksplice_tls_settled(sk) ? 0 : -EAGAIN;
 }
 
 const struct sksplice_proto sksplice_proto_tls = {
 	.tcp = true,
 	.admit = sksplice_tls_admit,
 	.peek = sksplice_tls_peek,
+	.send = sksplice_tls_send,
 	.finish = sksplice_tls_finish,
 	.settled = sksplice_tls_settled,
 	.drained = sksplice_tls_drained,

@@ -7,6 +7,9 @@
 #include "compat.h"
 #include "sksplice.h"
 
+/* No message of a stream has as many bytes. */
+#define SKSPLICE_UNIX_MESSAGE SZ_64K
+
 /* slock held. As unix_poll() sees it. */
 static bool sksplice_unix_writeable(const struct sock *sk)
 {
@@ -17,8 +20,6 @@ static int sksplice_unix_admit_source(struct socket *sock, const char **why)
 {
 	struct sock *sk = sock->sk;
 
-	if (READ_ONCE(sk->sk_peek_off) >= 0)
-		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "the source has SO_PEEK_OFF set");
 	if (sksplice_wants_creds(sk))
 		return SKSPLICE_REFUSE(why, -EOPNOTSUPP,
 				       "the source wants credentials (SO_PASSCRED), which would be lost");
@@ -50,42 +51,54 @@ static int sksplice_unix_admit(struct socket *sock, int want, const char **why)
 	return 0;
 }
 
-/* *@plain: nothing but bytes is among them. */
-static ssize_t sksplice_unix_look(struct sksplice_sock *ss, void *buf, size_t len, bool *plain)
+/*
+ * How many bytes the first messages have that fit into @room as wholes. *@plain: no descriptors come
+ * with any of these. More is asked for than there is room: else the kernel goes on to descriptors
+ * that come with later bytes, and says that they did not fit.
+ */
+static size_t sksplice_unix_fit(struct sksplice_sock *ss, size_t room, bool *plain)
 {
 	struct msghdr msg = { };
-	ssize_t n = sksplice_proto_recv(ss, &msg, buf, len, MSG_PEEK);
+	ssize_t n = sksplice_proto_recv(ss, &msg, NULL, room, 2 * SKSPLICE_UNIX_MESSAGE, MSG_PEEK);
 
-	/* without room for them that is what is said of descriptors, and of nothing else here */
 	*plain = !(msg.msg_flags & MSG_CTRUNC);
-	return n;
+	return n > 0 ? n : 0;
 }
 
 /*
- * Descriptors come with some of the bytes and would be lost with them. Where these begin only
- * looking again tells, which is done once in the life of a flow: it ends there.
+ * Of @n bytes at the head, those before the first with descriptors. Only looking tells, again and
+ * again, which is done while some are in the queue: the flow ends at them.
  */
-static ssize_t sksplice_unix_peek(struct sksplice_flow *flow, void *buf, size_t len)
+static ssize_t sksplice_unix_before(struct sksplice_sock *ss, size_t n)
 {
-	size_t good = 0, bad;
+	size_t good = 0, bad = SKSPLICE_UNIX_MESSAGE + 1, len = 0;
 	bool plain;
-	ssize_t n = sksplice_unix_look(flow->src, buf, len, &plain);
 
-	if (n <= 0 || plain)
+	/* into no room fits no message: said of something else, such as credentials */
+	sksplice_unix_fit(ss, 0, &plain);
+	if (!plain)
 		return n;
-	bad = n;
 	while (bad - good > 1) {
 		size_t half = good + (bad - good) / 2;
+		size_t fits = sksplice_unix_fit(ss, half, &plain);
 
-		n = sksplice_unix_look(flow->src, buf, half, &plain);
-		if (n != half)
-			return n < 0 ? n : -EBUSY;
-		if (plain)
+		if (plain) {
 			good = half;
-		else
+			len = fits;
+		} else {
 			bad = half;
+		}
 	}
-	return good ? good : -EPROTO;
+	return len ? min(len, n) : -EPROTO;
+}
+
+/* Descriptors come with some of the bytes and would be lost with them. */
+static ssize_t sksplice_unix_peek(struct sksplice_flow *flow, void *buf, size_t len)
+{
+	struct msghdr msg = { };
+	ssize_t n = sksplice_proto_recv(flow->src, &msg, buf, len, len, MSG_PEEK);
+
+	return n > 0 && (msg.msg_flags & MSG_CTRUNC) ? sksplice_unix_before(flow->src, n) : n;
 }
 
 /*
@@ -103,6 +116,7 @@ static ssize_t sksplice_unix_send(struct sksplice_flow *flow, const void *buf, s
 	struct ucred *creds = CMSG_DATA(&control.hdr);
 	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
 	bool alive;
+	ssize_t n;
 
 	rcu_read_lock();
 	alive = pid_task(g->tgid, PIDTYPE_TGID);
@@ -113,6 +127,12 @@ static ssize_t sksplice_unix_send(struct sksplice_flow *flow, const void *buf, s
 	creds->pid = alive ? pid_nr(g->tgid) : task_tgid_nr(current);
 	creds->uid = from_kuid(&init_user_ns, g->uid);
 	creds->gid = from_kgid(&init_user_ns, g->gid);
+	n = sksplice_proto_sendmsg(flow->dst, &msg, buf, len);
+	if (n != -ESRCH)
+		return n;
+	/* he went meanwhile */
+	creds->pid = task_tgid_nr(current);
+	msg = (struct msghdr){ .msg_control = &control, .msg_controllen = sizeof(control) };
 	return sksplice_proto_sendmsg(flow->dst, &msg, buf, len);
 }
 

@@ -12,6 +12,7 @@
 #include <linux/skbuff.h>
 #include <linux/sysctl.h>
 #include <linux/uio.h>
+#include <net/af_unix.h>
 #include <net/genetlink.h>
 #include <net/inet_sock.h>
 #include <net/sock.h>
@@ -98,5 +99,44 @@ static inline bool sksplice_wants_creds(const struct sock *sk)
 	return test_bit(SOCK_PASSCRED, flags) || test_bit(SOCK_PASSSEC, flags);
 }
 #endif
+
+/*
+ * What AF_UNIX keeps with each skb. 6.16 took it out of the public headers, and left it as it was
+ * (net/unix/af_unix.h).
+ */
+struct sksplice_unix_cb {
+	struct pid *pid;
+	kuid_t uid;
+	kgid_t gid;
+	struct scm_fp_list *fp;
+#ifdef CONFIG_SECURITY_NETWORK
+	u32 secid;
+#endif
+	u32 consumed;
+};
+
+#if IS_ENABLED(CONFIG_RANDSTRUCT) || IS_ENABLED(CONFIG_GCC_PLUGIN_RANDSTRUCT)
+#error "the layout of AF_UNIX skbs is not known"
+#endif
+#ifdef UNIXCB
+static_assert(offsetof(struct sksplice_unix_cb, fp) == offsetof(struct unix_skb_parms, fp));
+static_assert(offsetof(struct sksplice_unix_cb, consumed) ==
+	      offsetof(struct unix_skb_parms, consumed));
+#endif
+
+static inline const struct sksplice_unix_cb *sksplice_unix_cb(const struct sk_buff *skb)
+{
+	return (const struct sksplice_unix_cb *)skb->cb;
+}
+
+/* The last urgent byte, unread. To be compared only. */
+static inline const struct sk_buff *sksplice_unix_oob(const struct sock *sk)
+{
+#if IS_ENABLED(CONFIG_AF_UNIX_OOB)
+	return READ_ONCE(unix_sk(sk)->oob_skb);
+#else
+	return NULL;
+#endif
+}
 
 #endif /* _SKSPLICE_COMPAT_H */

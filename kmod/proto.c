@@ -23,7 +23,7 @@ static ssize_t sksplice_plain_peek(struct sksplice_flow *flow, void *buf, size_t
 {
 	struct msghdr msg = { };
 
-	return sksplice_proto_recv(flow->src, &msg, buf, len, len, MSG_PEEK);
+	return sksplice_proto_recv(flow->src, &msg, buf, len, MSG_PEEK);
 }
 
 static const struct sksplice_proto sksplice_proto_tcp = {
@@ -129,21 +129,20 @@ static void sksplice_proto_keep_error(struct sock *sk, int before, int ret)
 }
 
 /*
- * @msg: with room for control messages, or zero. @room: where the bytes go, nowhere without @buf; it
- * may be less than @len that is asked for: what does not fit whole is then left out. 0: end of
- * stream. Never waits for bytes.
+ * @msg: with room for control messages, or zero. @buf: NULL: the bytes go nowhere. 0: end of stream.
+ * Never waits for bytes.
  */
-ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t room,
-			    size_t len, int flags)
+ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t len,
+			    int flags)
 {
-	struct kvec vec = { .iov_base = buf, .iov_len = room };
+	struct kvec vec = { .iov_base = buf, .iov_len = len };
 	int err = READ_ONCE(ss->sk->sk_err);
 	int ret;
 
 	if (buf)
-		iov_iter_kvec(&msg->msg_iter, ITER_DEST, &vec, 1, room);
+		iov_iter_kvec(&msg->msg_iter, ITER_DEST, &vec, 1, len);
 	else
-		iov_iter_discard(&msg->msg_iter, ITER_DEST, room);
+		iov_iter_discard(&msg->msg_iter, ITER_DEST, len);
 	ret = sksplice_ops_real(ss->ops)->recvmsg(ss->sock, msg, len, flags | MSG_DONTWAIT);
 	sksplice_proto_keep_error(ss->sk, err, ret);
 	return ret;
@@ -186,7 +185,7 @@ int sksplice_proto_consume(struct sksplice_sock *ss, size_t len)
 
 	while (len) {
 		struct msghdr msg = { };
-		ssize_t n = sksplice_proto_recv(ss, &msg, NULL, len, len, 0);
+		ssize_t n = sksplice_proto_recv(ss, &msg, NULL, len, 0);
 
 		/* AF_UNIX says so once where an urgent byte was */
 		if (n <= 0 && !(n == -EAGAIN && --tries))

@@ -404,8 +404,8 @@ bool sksplice_generic_stop(struct sksplice_op *op);
 /* proto.c */
 const struct sksplice_proto *sksplice_proto_of(const struct sock *sk);
 bool sksplice_proto_fast(const struct sock *sk);
-ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t room,
-			    size_t len, int flags);
+ssize_t sksplice_proto_recv(struct sksplice_sock *ss, struct msghdr *msg, void *buf, size_t len,
+			    int flags);
 ssize_t sksplice_proto_sendmsg(struct sksplice_sock *ss, struct msghdr *msg, const void *buf,
 			       size_t len);
 ssize_t sksplice_proto_send(struct sksplice_flow *flow, const void *buf, size_t len);

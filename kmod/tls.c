@@ -52,15 +52,15 @@ static int sksplice_tls_meaning(u8 type, const u8 *p, ssize_t n)
 }
 
 /* As sksplice_proto_recv(). *@type: of the record, or records of one type; 0: there is none. */
-static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t room, size_t len,
-				 int flags, u8 *type)
+static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t len, int flags,
+				 u8 *type)
 {
 	union {
 		struct cmsghdr hdr;
 		u8 room[CMSG_SPACE(sizeof(u8))];
 	} control = { };
 	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
-	ssize_t n = sksplice_proto_recv(ss, &msg, buf, room, len, flags);
+	ssize_t n = sksplice_proto_recv(ss, &msg, buf, len, flags);
 
 	*type = 0;
 	if (msg.msg_controllen != sizeof(control) && control.hdr.cmsg_level == SOL_TLS &&
@@ -70,22 +70,26 @@ static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t roo
 }
 
 /*
- * Decrypts the next record that is not empty, unless there is one, and takes those away that are:
- * a peer can send any number of them, and looking would only heap them up. A record that finds no
- * room at all stays, as the next. 1: it is there, of *@type; 0: end of stream; or an errno.
+ * Records that are empty stay behind when they were only looked at, charged to nobody, and a peer can
+ * send any number of them. Nobody but who reads touches that list, and that are we.
  */
-static int sksplice_tls_next(struct sksplice_flow *flow, u8 *type)
+static bool sksplice_tls_drop_empty(const struct sksplice_sock *ss)
 {
-	u8 nowhere;
-	ssize_t n;
+	struct tls_sw_context_rx *sw = tls_get_ctx(ss->sk)->priv_ctx_rx;
+	struct sk_buff *skb, *next;
+	bool any = false;
 
-	do
-		n = sksplice_tls_recv(flow->src, &nowhere, 0, 1, 0, type);
-	while (!n && *type && !READ_ONCE(flow->op->ending));
-	return n == -EFAULT ? 1 : n;
+	skb_queue_walk_safe(&sw->rx_list, skb, next) {
+		if (strp_msg(skb)->full_len)
+			continue;
+		__skb_unlink(skb, &sw->rx_list);
+		consume_skb(skb);
+		any = true;
+	}
+	return any;
 }
 
-/* What is left of the record that is next. Nobody but who reads touches that list. */
+/* What is left of the record that is next, after it was looked at. */
 static size_t sksplice_tls_left(const struct sksplice_sock *ss)
 {
 	const struct tls_sw_context_rx *sw = tls_get_ctx(ss->sk)->priv_ctx_rx;
@@ -101,25 +105,27 @@ static bool sksplice_tls_skip(const struct sksplice_flow *flow, u8 type, const u
 
 	return type == SKSPLICE_TLS_HANDSHAKE && p[0] == SKSPLICE_TLS_TICKET && left &&
 	       sksplice_op_closes(flow->op) &&
-	       sksplice_tls_recv(flow->src, NULL, left, left, 0, &type) == left;
+	       sksplice_tls_recv(flow->src, NULL, left, 0, &type) == left;
 }
 
-/* One record at most, so that no more of them are decrypted than are sent. */
 static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t len)
 {
 	u8 type, head[4];
 	ssize_t n;
 
 	do {
-		n = sksplice_tls_next(flow, &type);
-		if (n <= 0)
+		bool empty;
+
+		do {
+			n = sksplice_tls_recv(flow->src, buf, len, MSG_PEEK, &type);
+			empty = sksplice_tls_drop_empty(flow->src);
+			/* the end of what is empty looks like the end of all */
+		} while (!n && type && empty && !READ_ONCE(flow->op->ending));
+		if (n < 0 || !type)
 			return n;
-		if (type == SKSPLICE_TLS_DATA) {
-			len = min(len, sksplice_tls_left(flow->src));
-			n = sksplice_tls_recv(flow->src, buf, len, len, MSG_PEEK, &type);
-			return n ? n : -EBUSY;
-		}
-		n = sksplice_tls_recv(flow->src, head, sizeof(head), sizeof(head), MSG_PEEK, &type);
+		if (type == SKSPLICE_TLS_DATA)
+			return n ? n : -EAGAIN;
+		n = sksplice_tls_recv(flow->src, head, sizeof(head), MSG_PEEK, &type);
 		if (n <= 0)
 			return -EBADMSG;
 	} while (sksplice_tls_skip(flow, type, head));

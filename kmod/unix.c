@@ -7,9 +7,6 @@
 #include "compat.h"
 #include "sksplice.h"
 
-/* No message of a stream has as many bytes. */
-#define SKSPLICE_UNIX_MESSAGE SZ_64K
-
 /* slock held. As unix_poll() sees it. */
 static bool sksplice_unix_writeable(const struct sock *sk)
 {
@@ -52,53 +49,53 @@ static int sksplice_unix_admit(struct socket *sock, int want, const char **why)
 }
 
 /*
- * How many bytes the first messages have that fit into @room as wholes. *@plain: no descriptors come
- * with any of these. More is asked for than there is room: else the kernel goes on to descriptors
- * that come with later bytes, and says that they did not fit.
+ * Bytes in the queue before the first that descriptors come with, at most @max or a little more.
+ * *@more: such do come. Only we take from the queue. An urgent byte, which may be skipped in reading,
+ * does not count.
  */
-static size_t sksplice_unix_fit(struct sksplice_sock *ss, size_t room, bool *plain)
+static size_t sksplice_unix_plain(struct sock *sk, size_t max, bool *more)
 {
-	struct msghdr msg = { };
-	ssize_t n = sksplice_proto_recv(ss, &msg, NULL, room, 2 * SKSPLICE_UNIX_MESSAGE, MSG_PEEK);
+	struct sk_buff_head *queue = &sk->sk_receive_queue;
+	struct sk_buff *skb;
+	unsigned long flags;
+	size_t len = 0;
 
-	*plain = !(msg.msg_flags & MSG_CTRUNC);
-	return n > 0 ? n : 0;
+	*more = false;
+	spin_lock_irqsave(&queue->lock, flags);
+	skb_queue_walk(queue, skb) {
+		*more = sksplice_unix_cb(skb)->fp;
+		if (*more || len >= max)
+			break;
+		if (skb != sksplice_unix_oob(sk))
+			len += skb->len - sksplice_unix_cb(skb)->consumed;
+	}
+	spin_unlock_irqrestore(&queue->lock, flags);
+	return len;
 }
 
 /*
- * Of @n bytes at the head, those before the first with descriptors. Only looking tells, again and
- * again, which is done while some are in the queue: the flow ends at them.
+ * Descriptors come with some of the bytes and would be lost with them: the flow ends there. No more
+ * is looked at than was seen to be without: they may be coming just now.
  */
-static ssize_t sksplice_unix_before(struct sksplice_sock *ss, size_t n)
-{
-	size_t good = 0, bad = SKSPLICE_UNIX_MESSAGE + 1, len = 0;
-	bool plain;
-
-	/* into no room fits no message: said of something else, such as credentials */
-	sksplice_unix_fit(ss, 0, &plain);
-	if (!plain)
-		return n;
-	while (bad - good > 1) {
-		size_t half = good + (bad - good) / 2;
-		size_t fits = sksplice_unix_fit(ss, half, &plain);
-
-		if (plain) {
-			good = half;
-			len = fits;
-		} else {
-			bad = half;
-		}
-	}
-	return len ? min(len, n) : -EPROTO;
-}
-
-/* Descriptors come with some of the bytes and would be lost with them. */
 static ssize_t sksplice_unix_peek(struct sksplice_flow *flow, void *buf, size_t len)
 {
-	struct msghdr msg = { };
-	ssize_t n = sksplice_proto_recv(flow->src, &msg, buf, len, len, MSG_PEEK);
+	ssize_t n;
 
-	return n > 0 && (msg.msg_flags & MSG_CTRUNC) ? sksplice_unix_before(flow->src, n) : n;
+	for (;;) {
+		struct msghdr msg = { };
+		bool more;
+		size_t plain = sksplice_unix_plain(sksplice_src(flow), len, &more);
+
+		if (!plain && more)
+			return -EPROTO;
+		n = sksplice_proto_recv(flow->src, &msg, buf, min(len, max_t(size_t, plain, 1)),
+					MSG_PEEK);
+		/* nothing was there, and now is */
+		if (n <= 0 || plain)
+			return n;
+		if (sksplice_unix_plain(sksplice_src(flow), 1, &more) && !more)
+			return n;
+	}
 }
 
 /*

@@ -15,10 +15,11 @@ FIXTURE_VARIANT(borrow) {
 	uint32_t require;
 };
 
-KMOD_TCP(borrow);
+KMOD_SOCKETS(borrow);
 USER_SOCKETS(borrow);
 USER_PIPES(borrow);
 USER_LOSSLESS(borrow);
+USER_TLS(borrow);
 
 FIXTURE_SETUP(borrow)
 {

@@ -22,11 +22,16 @@ FIXTURE_VARIANT(bounded) {
 /* Small fragments: a few bytes may pin a page each. */
 VARIANT(bounded, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4, .chunk = 65536);
 VARIANT(bounded, kmod_mixed_small, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED, .chunk = 200);
+VARIANT(bounded, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX, .chunk = 65536);
+VARIANT(bounded, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP, .chunk = 65536);
+VARIANT(bounded, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS, .chunk = 65536);
+VARIANT(bounded, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP, .chunk = 65536);
 VARIANT(bounded, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4, .chunk = 65536);
 VARIANT(bounded, user_v6_small, .engine = SPL_ENGINE_USER, .net = NET_V6, .chunk = 200);
 VARIANT(bounded, user_v4_lossless, .engine = SPL_ENGINE_USER, .net = NET_V4, .chunk = 65536,
 	.require = SPL_CAP_LOSSLESS);
 VARIANT(bounded, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX, .chunk = 65536);
+VARIANT(bounded, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP, .chunk = 65536);
 VARIANT(bounded, user_tcp2pipe, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_PIPE, .chunk = 65536);
 VARIANT(bounded, user_pipe2tcp, .engine = SPL_ENGINE_USER, .net = NET_PIPE_TO_TCP, .chunk = 65536);
 
@@ -173,7 +178,7 @@ TEST_F_TIMEOUT(bounded, sink_that_never_reads, 400)
 	EXPECT_EQ(SPL_WANTS_WRITE, st.wants);
 	/* the sink reads: it goes on by itself */
 	ASSERT_EQ(0, stream_recv(&rx));
-	while (tx.done < stuck + scaled(20000000) && !tx.err && !rx.err)
+	while (tx.done < stuck + bulk(variant->net, scaled(20000000)) && !tx.err && !rx.err)
 		sleep_ms(5);
 	tx.stop = tx.fin = true;
 	EXPECT_EQ(0, stream_join(&tx));
@@ -191,7 +196,7 @@ TEST_F_TIMEOUT(bounded, sink_that_reads_slowly, 200)
 {
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL,
 			     .chunk = variant->chunk };
-	unsigned int i, rounds = scaled(200);
+	unsigned int i, rounds = bulk(variant->net, scaled(200));
 	uint64_t state = 4, pos = 0;
 	struct spl_event ev;
 	int64_t rest;

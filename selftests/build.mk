@@ -5,7 +5,7 @@
 TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
 	 rights events netlink_fuzz stress lib_args
 TEST_HELPERS := hold peer
-TEST_COMMON := util stream nl drive driven
+TEST_COMMON := util ends stream tls nl drive driven
 
 TEST_OBJ := $(B)/obj/selftests
 TEST_CFLAGS = $(CFLAGS) $(WARN) -Wno-sign-compare -Wno-unused-parameter -std=gnu11 -pthread \

@@ -17,9 +17,12 @@ FIXTURE_VARIANT(cancel) {
 
 VARIANT(cancel, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
 VARIANT(cancel, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);
+KMOD_UNIX(cancel);
+KMOD_TLS(cancel);
 USER_SOCKETS(cancel);
 USER_PIPES(cancel);
 USER_LOSSLESS(cancel);
+USER_TLS(cancel);
 
 FIXTURE_SETUP(cancel)
 {
@@ -56,7 +59,7 @@ TEST_F_TIMEOUT(cancel, at_any_moment, 400)
 {
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL, .chunk = 30000,
 			     .pause_us = 1000 };
-	unsigned int i, rounds = scaled(1000);
+	unsigned int i, rounds = bulk(variant->net, scaled(1000));
 	uint64_t state = 3, pos = 0, seen = 0;
 	struct spl_event ev;
 	uint64_t token;
@@ -119,7 +122,7 @@ TEST_F_TIMEOUT(cancel, against_completion, 200)
 {
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL, .chunk = 3000,
 			     .pause_us = 300 };
-	unsigned int i, rounds = scaled(1000), late = 0;
+	unsigned int i, rounds = bulk(variant->net, scaled(1000)), late = 0;
 	uint64_t state = 9, pos = 0, token;
 	struct spl_event ev;
 	int64_t held;
@@ -256,7 +259,8 @@ static void forward_until_killed(const struct relay *r, enum spl_engine engine, 
 NEEDS(cancel, by_death_of_the_owner, SPL_CAP_EXCLUSIVE);
 TEST_F_TIMEOUT(cancel, by_death_of_the_owner, 60)
 {
-	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 40000000, .fin = true };
+	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = bulk(variant->net, 40000000),
+			     .fin = true };
 	size_t max = tx.len + 1;
 	uint8_t *rest = malloc(max);
 	uint64_t until;

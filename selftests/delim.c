@@ -16,10 +16,11 @@ FIXTURE_VARIANT(delim) {
 	uint32_t require;
 };
 
-KMOD_TCP(delim);
+KMOD_SOCKETS(delim);
 USER_SOCKETS(delim);
 USER_PIPES(delim);
 USER_LOSSLESS(delim);
+USER_TLS(delim);
 
 FIXTURE_SETUP(delim)
 {
@@ -232,20 +233,20 @@ TEST_F_TIMEOUT(delim, lines, 60)
 TEST_F_TIMEOUT(delim, behind_bulk, 120)
 {
 	static const char marker[] = "<<this is the->>";
-	uint64_t bulk = scaled(8000000);
-	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = bulk };
+	uint64_t len = bulk(variant->net, scaled(8000000));
+	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = len };
 	struct spl_event ev;
 
 	forward(SPL_ALL, marker, 16);
 	ASSERT_EQ(0, stream_send(&tx));
 	sleep_ms(200);
-	ASSERT_EQ(0, take(self->r.s, SEED, 0, bulk));
+	ASSERT_EQ(0, take(self->r.s, SEED, 0, len));
 	ASSERT_EQ(0, stream_join(&tx));
 	ASSERT_EQ(0, put_bytes(self->r.c, marker, 16));
 	ASSERT_EQ(0, put_bytes(self->r.c, marker, 16));
 	ASSERT_EQ(0, event_of(self->s, self->token, &ev));
 	EXPECT_EQ(SPL_DELIM, ev.cause);
-	EXPECT_EQ(bulk + 16, ev.bytes);
+	EXPECT_EQ(len + 16, ev.bytes);
 	EXPECT_EQ(0, take_bytes(self->r.s, marker, 16));
 	EXPECT_EQ(0, take_bytes(self->r.a, marker, 16));
 }

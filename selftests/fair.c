@@ -18,8 +18,11 @@ FIXTURE_VARIANT(fair) {
 };
 
 VARIANT(fair, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(fair, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX);
+VARIANT(fair, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP);
 USER_SOCKETS(fair);
 USER_LOSSLESS(fair);
+VARIANT(fair, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP);
 
 FIXTURE_SETUP(fair)
 {
@@ -45,7 +48,7 @@ TEST_F_TIMEOUT(fair, one_is_stuck, 120)
 	enum { COUNT = 4 };
 	struct stream stuck = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL };
 	struct stream tx[COUNT], rx[COUNT];
-	uint64_t last, len = scaled(4000000), token[COUNT];
+	uint64_t last, len = bulk(variant->net, scaled(4000000)), token[COUNT];
 	struct relay r[COUNT];
 	int64_t rest;
 	int i;

@@ -15,10 +15,11 @@ FIXTURE_VARIANT(forward) {
 	uint32_t require;
 };
 
-KMOD_TCP(forward);
+KMOD_SOCKETS(forward);
 USER_SOCKETS(forward);
 USER_PIPES(forward);
 USER_LOSSLESS(forward);
+USER_TLS(forward);
 
 FIXTURE_SETUP(forward)
 {
@@ -56,7 +57,7 @@ TEST_F_TIMEOUT(forward, exact_n, 300)
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL, .chunk = 20000,
 			     .pause_us = 2000 };
 	uint64_t state = variant->net + 1, pos = 0, token;
-	unsigned int i, rounds = scaled(1000);
+	unsigned int i, rounds = bulk(variant->net, scaled(1000));
 	size_t n, own;
 
 	ASSERT_EQ(0, stream_send(&tx));

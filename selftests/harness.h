@@ -3,23 +3,25 @@
  * harness.h: the kernel's test harness, and which of the tests a run is about.
  *
  * One suite, several engines: a variant is called ENGINE_ENDS or ENGINE_ENDS_MODE, as in
- * kmod_v4 or user_unix_lossless, and a run has those of the engine in $SPL_TEST_ENGINE (when it
- * says nothing, kmod, or user if the program knows kmod not at all). What a test cannot do without it says with NEEDS(); a point that is not for
+ * kmod_v4 or user_unix_lossless, and a run has those of the engine in $SPL_TEST_ENGINE; when it
+ * says nothing, kmod, or user if the program knows kmod not at all. TLS in the kernel is what a guest surely has: there
+ * the ends of that kind are tried on user, too. What a test cannot do without it says with NEEDS(); a point that is not for
  * this run is not planned, so that no skip stands for what was never meant.
- *   PROGRAM [-v VARIANT] [-t TEST]     patterns as of the shell; no match is a failure
+ *   PROGRAM [-l] [-v VARIANT] [-t TEST]     patterns as of the shell; no match is a failure; -l: names what would run
  */
 #ifndef SELFTESTS_HARNESS_H
 #define SELFTESTS_HARNESS_H
 
 #include "kselftest_harness.h"
-#include "util.h"
+#include "tls.h"
 
 #include <fnmatch.h>
 #include <getopt.h>
 
 /* What a variant offers: SPL_CAP_*, and of its ends: */
-#define NEEDS_TCP_CLIENT	(1u << 16)	/* c and a are TCP sockets */
+#define NEEDS_TCP_CLIENT	(1u << 16)	/* c and a are TCP sockets, or TLS over them: what resets, and says FIN */
 #define NEEDS_TCP_SERVER	(1u << 17)	/* b and s are */
+#define NEEDS_PLAIN		(1u << 21)	/* none is TLS: TCP's own bytes are the stream */
 #define NEEDS_TWO_WAY		(1u << 18)	/* no pipes: all ends have both halves */
 #define NEEDS_KMOD		(1u << 19)
 #define NEEDS_USER		(1u << 20)
@@ -52,6 +54,39 @@ static struct test_need *needs_list __attribute__((unused));
 	VARIANT(fixture, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);		\
 	VARIANT(fixture, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);	\
 	VARIANT(fixture, kmod_mapped, .engine = SPL_ENGINE_KMOD, .net = NET_MAPPED)
+
+/* Those which the zero-copy path has nothing to do with. */
+#define KMOD_UNIX(fixture)								\
+	VARIANT(fixture, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX);	\
+	VARIANT(fixture, kmod_tcp2unix, .engine = SPL_ENGINE_KMOD, .net = NET_TCP_TO_UNIX); \
+	VARIANT(fixture, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP)
+
+#define KMOD_TLS(fixture)								\
+	VARIANT(fixture, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS);		\
+	VARIANT(fixture, kmod_tls12, .engine = SPL_ENGINE_KMOD, .net = NET_TLS12);	\
+	VARIANT(fixture, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP); \
+	VARIANT(fixture, kmod_tcp2tls, .engine = SPL_ENGINE_KMOD, .net = NET_TCP_TO_TLS)
+
+#define KMOD_SOCKETS(fixture)								\
+	KMOD_TCP(fixture);								\
+	KMOD_UNIX(fixture);								\
+	KMOD_TLS(fixture)
+
+/* Where one of each will do. */
+#define KMOD_FEW(fixture)								\
+	VARIANT(fixture, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);		\
+	VARIANT(fixture, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX);	\
+	VARIANT(fixture, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP); \
+	VARIANT(fixture, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS);		\
+	VARIANT(fixture, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP)
+
+#define USER_TLS(fixture)								\
+	VARIANT(fixture, user_tls, .engine = SPL_ENGINE_USER, .net = NET_TLS);		\
+	VARIANT(fixture, user_tls12, .engine = SPL_ENGINE_USER, .net = NET_TLS12);	\
+	VARIANT(fixture, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP); \
+	VARIANT(fixture, user_tcp2tls, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_TLS); \
+	VARIANT(fixture, user_tls_lossless, .engine = SPL_ENGINE_USER, .net = NET_TLS,	\
+		.require = SPL_CAP_LOSSLESS)
 
 #define USER_SOCKETS(fixture)								\
 	VARIANT(fixture, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);		\
@@ -94,8 +129,15 @@ static struct test_need *needs_list __attribute__((unused));
 
 static struct run {
 	const char *engine, *variants, *tests;
+	bool asked;		/* $SPL_TEST_ENGINE says which engine */
+	bool list;
 	void (*test)(struct __test_metadata *t, struct __fixture_variant_metadata *v);
 } run_now;
+
+static bool offers(const char *ends, const char *kind)
+{
+	return strstr(ends, kind);
+}
 
 /* kmod_v4_lossless offers what the engine, its ends and its mode do. */
 static uint32_t variant_offers(const char *name)
@@ -104,26 +146,50 @@ static uint32_t variant_offers(const char *name)
 	uint32_t have = strncmp(name, "kmod", 4) ?
 		NEEDS_USER | SPL_CAP_EXACT :
 		NEEDS_KMOD | SPL_CAP_EXACT | SPL_CAP_LOSSLESS | SPL_CAP_EXCLUSIVE |
-		SPL_CAP_SURVIVES | SPL_CAP_ADMIN | SPL_CAP_ZEROCOPY;
+		SPL_CAP_SURVIVES | SPL_CAP_ADMIN;
 
-	if (strstr(name, "_lossless"))
+	if (offers(ends, "_lossless"))
 		have |= SPL_CAP_LOSSLESS;
-	if (!strstr(ends, "unix") && !strstr(ends, "pipe"))
+	if (!offers(ends, "unix") && !offers(ends, "pipe") && !offers(ends, "vsock"))
 		have |= NEEDS_TCP;
-	if (strstr(ends, "_tcp2"))
+	if (offers(ends, "_tcp2"))
 		have |= NEEDS_TCP_CLIENT;
-	if (strstr(ends, "2tcp"))
+	if (offers(ends, "2tcp"))
 		have |= NEEDS_TCP_SERVER;
-	return strstr(ends, "pipe") ? have : have | NEEDS_TWO_WAY;
+	if (!offers(ends, "tls"))
+		have |= NEEDS_PLAIN;
+	if (have & NEEDS_KMOD && have & NEEDS_PLAIN && (have & NEEDS_TCP) == NEEDS_TCP)
+		have |= SPL_CAP_ZEROCOPY;
+	return offers(ends, "pipe") ? have : have | NEEDS_TWO_WAY;
+}
+
+static bool of_engine(const char *variant, const char *engine)
+{
+	size_t len = strlen(engine);
+
+	return !strncmp(variant, engine, len) && (!variant[len] || variant[len] == '_');
+}
+
+/* User and TLS: where nobody has asked for an engine, beside kmod; where user was asked for, if it can be done. */
+static bool variant_selected(const char *name)
+{
+	static int tls = -1;
+
+	if (!of_engine(name, "user") || !strstr(name, "tls"))
+		return of_engine(name, run_now.engine);
+	if (!run_now.asked)
+		return !on_debug_kernel();
+	if (tls < 0)
+		tls = tls_here();
+	return tls && of_engine(name, run_now.engine);
 }
 
 static bool test_selected(const struct __fixture_metadata *f,
 			  const struct __fixture_variant_metadata *v, const struct __test_metadata *t)
 {
-	size_t len = strlen(run_now.engine);
 	const struct test_need *n;
 
-	if (f->variant && (strncmp(v->name, run_now.engine, len) || (v->name[len] && v->name[len] != '_')))
+	if (f->variant && !variant_selected(v->name))
 		return false;
 	for (n = needs_list; n; n = n->next)
 		if (!strcmp(n->fixture, f->name) && !strcmp(n->test, t->name) &&
@@ -161,6 +227,8 @@ static unsigned int tests_run(struct __test_results *results, unsigned int *pass
 				if (!test_selected(f, v, t))
 					continue;
 				count++;
+				if (!results && run_now.list)
+					printf("%s.%s.%s\n", f->name, v->name, t->name);
 				if (!results)
 					continue;
 				t->results = results;
@@ -194,12 +262,21 @@ static int suite_run(int argc, char **argv)
 	void *results;
 	int c;
 
-	run_now.engine = getenv("SPL_TEST_ENGINE") ?: (knows_engine("user") && !knows_engine("kmod") ? "user" : "kmod");
-	while ((c = getopt(argc, argv, "v:t:")) > 0)
-		*(c == 'v' ? &run_now.variants : &run_now.tests) = c == '?' ? exit(2), "" : optarg;
+	run_now.engine = getenv("SPL_TEST_ENGINE");
+	run_now.asked = run_now.engine;
+	if (!run_now.asked)
+		run_now.engine = knows_engine("user") && !knows_engine("kmod") ? "user" : "kmod";
+	while ((c = getopt(argc, argv, "lv:t:")) > 0) {
+		if (c == 'l')
+			run_now.list = true;
+		else
+			*(c == 'v' ? &run_now.variants : &run_now.tests) = c == '?' ? exit(2), "" : optarg;
+	}
 	results = mmap(NULL, sizeof(struct __test_results), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	count = tests_run(NULL, NULL);
+	if (run_now.list)
+		return !count;
 	ksft_print_header();
 	ksft_set_plan(count);
 	tests_run(results, &passed);

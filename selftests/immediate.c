@@ -23,10 +23,11 @@ FIXTURE_VARIANT(immediate) {
 	uint32_t require;
 };
 
-VARIANT(immediate, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+KMOD_FEW(immediate);
 VARIANT(immediate, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);
 USER_SOCKETS(immediate);
 USER_LOSSLESS(immediate);
+USER_TLS(immediate);
 
 static int by_value(const void *x, const void *y)
 {
@@ -161,19 +162,19 @@ TEST_F_TIMEOUT(immediate, byte_after_bulk, 120)
 {
 	unsigned int i, rounds = scaled(20) + 5;
 	uint32_t us[32];
-	uint64_t pos = 0, began;
+	uint64_t pos = 0, began, len = bulk(variant->net, 400000);
 	struct times t;
 
-	for (i = 0; i < rounds; i++, pos += 400001) {
-		struct stream tx = { .fd = self->r.c, .seed = SEED, .pos = pos, .len = 400000 };
+	for (i = 0; i < rounds; i++, pos += len + 1) {
+		struct stream tx = { .fd = self->r.c, .seed = SEED, .pos = pos, .len = len };
 
 		ASSERT_EQ(0, stream_send(&tx));
-		ASSERT_EQ(0, take(self->r.s, SEED, pos, 400000));
+		ASSERT_EQ(0, take(self->r.s, SEED, pos, len));
 		ASSERT_EQ(0, stream_join(&tx));
 		sleep_ms(20);
 		began = now_us();
-		ASSERT_EQ(0, put(self->r.c, SEED, pos + 400000, 1));
-		ASSERT_EQ(0, take(self->r.s, SEED, pos + 400000, 1));
+		ASSERT_EQ(0, put(self->r.c, SEED, pos + len, 1));
+		ASSERT_EQ(0, take(self->r.s, SEED, pos + len, 1));
 		us[i] = now_us() - began;
 	}
 	t = sum_up(us, rounds);

@@ -35,6 +35,8 @@ FIXTURE_VARIANT(kinds) {
 VARIANT(kinds, user_mptcp, .engine = SPL_ENGINE_USER, .kind = MPTCP);
 VARIANT(kinds, user_mptcp_lossless, .engine = SPL_ENGINE_USER, .kind = MPTCP,
 	.require = SPL_CAP_LOSSLESS);
+VARIANT(kinds, kmod_vsock, .engine = SPL_ENGINE_KMOD, .kind = VSOCK);
+VARIANT(kinds, kmod_unixpath, .engine = SPL_ENGINE_KMOD, .kind = UNIX_PATH);
 VARIANT(kinds, user_vsock, .engine = SPL_ENGINE_USER, .kind = VSOCK);
 VARIANT(kinds, user_unixpath, .engine = SPL_ENGINE_USER, .kind = UNIX_PATH);
 

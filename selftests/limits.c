@@ -18,10 +18,11 @@ FIXTURE_VARIANT(limits) {
 	uint32_t require;
 };
 
-KMOD_TCP(limits);
+KMOD_SOCKETS(limits);
 USER_SOCKETS(limits);
 USER_PIPES(limits);
 USER_LOSSLESS(limits);
+USER_TLS(limits);
 
 FIXTURE_SETUP(limits)
 {
@@ -93,7 +94,7 @@ TEST_F_TIMEOUT(limits, rest_stays_readable, 120)
 
 	ASSERT_EQ(0, stream_send(&tx));
 	for (i = 0; i < rounds; i++, pos += max + own) {
-		max = rnd_size(&state, 1000000);
+		max = rnd_size(&state, bulk(variant->net, 1000000));
 		own = rnd_size(&state, 5000);
 		lend(spl_splice, .max = max);
 		ASSERT_EQ(0, take(self->r.s, SEED, pos, max));

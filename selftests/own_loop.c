@@ -27,10 +27,15 @@ FIXTURE_VARIANT(own_loop) {
 };
 
 KMOD_TCP(own_loop);
+KMOD_UNIX(own_loop);
+VARIANT(own_loop, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS);
+VARIANT(own_loop, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP);
 VARIANT(own_loop, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(own_loop, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(own_loop, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
 VARIANT(own_loop, user_tcp2unix, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_UNIX);
+VARIANT(own_loop, user_tls, .engine = SPL_ENGINE_USER, .net = NET_TLS);
+VARIANT(own_loop, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP);
 VARIANT(own_loop, user_v4_lossless, .engine = SPL_ENGINE_USER, .net = NET_V4,
 	.require = SPL_CAP_LOSSLESS);
 
@@ -98,9 +103,9 @@ static int silent(int ep, struct spl *s)
 TEST_F_TIMEOUT(own_loop, relay, 100)
 {
 	struct stream st[4] = {
-		{ .fd = self->r.c, .seed = SEED, .len = scaled(5000000), .fin = true },
+		{ .fd = self->r.c, .seed = SEED, .len = bulk(variant->net, scaled(5000000)), .fin = true },
 		{ .fd = self->r.s, .seed = SEED, .len = SPL_ALL },
-		{ .fd = self->r.s, .seed = BACK, .len = scaled(4000000), .fin = true, .chunk = 3000 },
+		{ .fd = self->r.s, .seed = BACK, .len = bulk(variant->net, scaled(4000000)), .fin = true, .chunk = 3000 },
 		{ .fd = self->r.c, .seed = BACK, .len = SPL_ALL, .chunk = 5000 },
 	};
 	uint64_t until = now_ms() + 90000;
@@ -126,17 +131,17 @@ TEST_F_TIMEOUT(own_loop, relay, 100)
 /* A call that waits works meanwhile, for the time it was given or for ever. */
 TEST_F_TIMEOUT(own_loop, waiting_calls, 60)
 {
-	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 2000000, .pause_us = 300 };
-	struct stream rx = { .fd = self->r.s, .seed = SEED, .len = 2000000 };
+	uint64_t half = bulk(variant->net, 1000000), began;
+	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 2 * half, .pause_us = 300 };
+	struct stream rx = { .fd = self->r.s, .seed = SEED, .len = 2 * half };
 	struct spl_event ev;
-	uint64_t began;
 
-	begun(spl_forward(self->s, self->r.a, self->r.b, 1000000, NULL, &self->token));
+	begun(spl_forward(self->s, self->r.a, self->r.b, half, NULL, &self->token));
 	ASSERT_EQ(0, stream_send(&tx));
 	ASSERT_EQ(0, stream_recv(&rx));
 	ASSERT_EQ(1, spl_next(self->s, &ev, -1));
 	EXPECT_EQ(self->token, ev.token);
-	begun(spl_forward(self->s, self->r.a, self->r.b, 1000000, NULL, &self->token));
+	begun(spl_forward(self->s, self->r.a, self->r.b, half, NULL, &self->token));
 	ASSERT_EQ(1, spl_wait(self->s, self->token, &ev, WAIT_MS));
 	EXPECT_EQ(SPL_DONE, ev.cause);
 	EXPECT_EQ(0, stream_join(&tx));

@@ -17,10 +17,11 @@ FIXTURE_VARIANT(owner) {
 	uint32_t require;
 };
 
-VARIANT(owner, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+KMOD_FEW(owner);
 VARIANT(owner, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);
 USER_SOCKETS(owner);
 USER_LOSSLESS(owner);
+USER_TLS(owner);
 
 FIXTURE_SETUP(owner)
 {
@@ -110,7 +111,8 @@ TEST_F_TIMEOUT(owner, killed, 120)
 	pid_t pid;
 
 	ASSERT_EQ(0, owner_begin(&self->r, variant->engine, true, &pid));
-	ASSERT_EQ(0, streams_start(self->st, scaled(30000000), scaled(20000000)));
+	ASSERT_EQ(0, streams_start(self->st, bulk(variant->net, scaled(30000000)),
+				   bulk(variant->net, scaled(20000000))));
 	while (self->st[1].done < 200000 && !self->st[1].err)
 		usleep(100);
 	kill(pid, SIGKILL);
@@ -126,7 +128,8 @@ TEST_F_TIMEOUT(owner, exited, 120)
 
 	ASSERT_EQ(0, owner_begin(&self->r, variant->engine, false, &pid));
 	EXPECT_EQ(0, reap(pid));
-	ASSERT_EQ(0, streams_start(self->st, 3000000, 2000000));
+	ASSERT_EQ(0, streams_start(self->st, bulk(variant->net, 3000000),
+				   bulk(variant->net, 2000000)));
 	EXPECT_EQ(0, streams_join(self->st));
 }
 
@@ -136,7 +139,8 @@ TEST_F_TIMEOUT(owner, closed, 120)
 {
 	uint64_t token;
 
-	ASSERT_EQ(0, streams_start(self->st, 3000000, 2000000));
+	ASSERT_EQ(0, streams_start(self->st, bulk(variant->net, 3000000),
+				   bulk(variant->net, 2000000)));
 	ASSERT_EQ(0, spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &token));
 	self->r.a = self->r.b = -1;
 	spl_close(self->s);
@@ -197,7 +201,7 @@ static int reclaim(struct spl *s, uint64_t token, int fds[2])
 /* Taken back in mid-stream, used by hand, given away again: no byte is lost. */
 TEST_F_TIMEOUT(owner, reclaims, 300)
 {
-	unsigned int i, rounds = scaled(200);
+	unsigned int i, rounds = bulk(variant->net, scaled(200));
 	uint64_t state = 11, token;
 	struct spl_event ev;
 	int fds[2] = { self->r.a, self->r.b };

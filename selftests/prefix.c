@@ -21,10 +21,11 @@ FIXTURE_VARIANT(prefix) {
 	uint32_t require;
 };
 
-KMOD_TCP(prefix);
+KMOD_SOCKETS(prefix);
 USER_SOCKETS(prefix);
 USER_PIPES(prefix);
 USER_LOSSLESS(prefix);
+USER_TLS(prefix);
 
 FIXTURE_SETUP(prefix)
 {

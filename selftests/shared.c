@@ -19,10 +19,13 @@ FIXTURE_VARIANT(shared) {
 	bool two;		/* contexts, one for each direction */
 };
 
-VARIANT(shared, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+KMOD_FEW(shared);
 VARIANT(shared, kmod_v4_two, .engine = SPL_ENGINE_KMOD, .net = NET_V4, .two = true);
+VARIANT(shared, kmod_unix_two, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX, .two = true);
+VARIANT(shared, kmod_tls_two, .engine = SPL_ENGINE_KMOD, .net = NET_TLS, .two = true);
 USER_SOCKETS(shared);
 USER_LOSSLESS(shared);
+USER_TLS(shared);
 VARIANT(shared, user_v4_two, .engine = SPL_ENGINE_USER, .net = NET_V4, .two = true);
 VARIANT(shared, user_unix_two, .engine = SPL_ENGINE_USER, .net = NET_UNIX, .two = true);
 
@@ -164,16 +167,17 @@ TEST_F(shared, reset_after_an_end)
 /* At full speed. */
 TEST_F_TIMEOUT(shared, bulk_both_ways, 60)
 {
+	unsigned int there = bulk(variant->net, 4000000), back = bulk(variant->net, 3000000);
 	struct stream st[4] = {
-		{ .fd = self->r.c, .seed = SEED, .len = 4000000 },
-		{ .fd = self->r.s, .seed = SEED, .len = 4000000 },
-		{ .fd = self->r.s, .seed = BACK, .len = 3000000 },
-		{ .fd = self->r.c, .seed = BACK, .len = 3000000 },
+		{ .fd = self->r.c, .seed = SEED, .len = there },
+		{ .fd = self->r.s, .seed = SEED, .len = there },
+		{ .fd = self->r.s, .seed = BACK, .len = back },
+		{ .fd = self->r.c, .seed = BACK, .len = back },
 	};
 	int i;
 
-	forward_there(4000000);
-	forward_back(3000000);
+	forward_there(there);
+	forward_back(back);
 	for (i = 0; i < 4; i++)
 		ASSERT_EQ(0, i % 2 ? stream_recv(st + i) : stream_send(st + i));
 	for (i = 0; i < 4; i++)

@@ -18,9 +18,10 @@ FIXTURE_VARIANT(splice) {
 	uint32_t require;
 };
 
-KMOD_TCP(splice);
+KMOD_SOCKETS(splice);
 USER_SOCKETS(splice);
 USER_LOSSLESS(splice);
+USER_TLS(splice);
 
 FIXTURE_SETUP(splice)
 {
@@ -69,9 +70,9 @@ static bool keeps(const struct spl_opts *opts)
 TEST_F_TIMEOUT(splice, pair, 120)
 {
 	struct stream st[4] = {
-		{ .fd = self->r.c, .seed = SEED, .len = scaled(6000000), .fin = true },
+		{ .fd = self->r.c, .seed = SEED, .len = bulk(variant->net, scaled(6000000)), .fin = true },
 		{ .fd = self->r.s, .seed = SEED, .len = SPL_ALL },
-		{ .fd = self->r.s, .seed = BACK, .len = scaled(4000000), .fin = true,
+		{ .fd = self->r.s, .seed = BACK, .len = bulk(variant->net, scaled(4000000)), .fin = true,
 		  .chunk = 3000 },
 		{ .fd = self->r.c, .seed = BACK, .len = SPL_ALL, .chunk = 5000 },
 	};
@@ -310,8 +311,8 @@ TEST_F_TIMEOUT(splice, stat, 60)
 	EXPECT_EQ(-ENOENT, spl_stat(self->s, self->token, &st));
 }
 
-/* Urgent data: the stream goes on; the byte is part of it only for an inline socket. */
-NEEDS(splice, urgent_data, NEEDS_TCP_CLIENT);
+/* Urgent data: the stream goes on; the byte is part of it only for an inline socket. TLS knows no such thing. */
+NEEDS(splice, urgent_data, NEEDS_TCP_CLIENT | NEEDS_PLAIN);
 TEST_F(splice, urgent_data)
 {
 	uint64_t pos, inline_byte = 0;

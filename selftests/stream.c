@@ -3,7 +3,7 @@
  * stream.c: bytes that know their position. A lost, doubled or moved byte shows where it was
  * found and where it belongs.
  */
-#include "util.h"
+#include "tls.h"
 
 #include <limits.h>
 #include <sys/syscall.h>
@@ -97,6 +97,18 @@ static ssize_t write_quietly(int fd, const void *buf, size_t len)
 	return n;
 }
 
+/* recv() cannot tell of a record that is no data: close_notify is the end of the stream, all else is an error. */
+static ssize_t recv_control(int fd)
+{
+	uint8_t type, bytes[TLS_RECORD];
+	ssize_t n = tls_get(fd, &type, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (n == 2 && type == TLS_ALERT && bytes[1] == 0)
+		return 0;
+	errno = n < 0 ? -n : EPROTO;
+	return -1;
+}
+
 /*
  * What never waits, also of a pipe whose descriptor would: there is room for PIPE_BUF when poll() says so,
  * and no more than that is sure.
@@ -105,6 +117,8 @@ static ssize_t move_now(int fd, void *buf, size_t len, bool out)
 {
 	ssize_t n = out ? send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) : recv(fd, buf, len, MSG_DONTWAIT);
 
+	if (n < 0 && errno == EIO && !out && is_tls(fd))
+		return recv_control(fd);
 	if (n >= 0 || errno != ENOTSOCK)
 		return n;
 	n = poll_fd(fd, out ? POLLOUT : POLLIN, 0);

@@ -20,9 +20,10 @@ FIXTURE_VARIANT(trace) {
 	uint32_t require;
 };
 
-KMOD_TCP(trace);
+KMOD_SOCKETS(trace);
 USER_SOCKETS(trace);
 USER_LOSSLESS(trace);
+USER_TLS(trace);
 
 FIXTURE_SETUP(trace)
 {
@@ -154,19 +155,19 @@ TEST_F_TIMEOUT(trace, of_bulk, 60)
 {
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL };
 	struct marks before;
-	unsigned int i;
+	unsigned int i, len = bulk(variant->net, 4000000);
 
 	ASSERT_EQ(0, stream_send(&tx));
 	for (i = 0; i < 2; i++) {
-		uint64_t pos = i * 4000000;
+		uint64_t pos = (uint64_t)i * len;
 
 		ASSERT_EQ(0, fcntl(self->r.a, F_SETFL, i ? O_NONBLOCK : 0));
 		ASSERT_EQ(0, fcntl(self->r.b, F_SETFL, i ? O_NONBLOCK : 0));
 		before = marks_of(&self->r);
 		before.sndbuf = 0;
-		begun(spl_forward(self->s, self->r.a, self->r.b, 4000000, NULL, &self->token));
-		ASSERT_EQ(0, take(self->r.s, SEED, pos, 4000000));
-		ends(self->token, SPL_DONE, 0, 4000000);
+		begun(spl_forward(self->s, self->r.a, self->r.b, len, NULL, &self->token));
+		ASSERT_EQ(0, take(self->r.s, SEED, pos, len));
+		ends(self->token, SPL_DONE, 0, len);
 		/* the size of the buffer is the kernel's own doing */
 		before.sndbuf = get_opt(self->r.b, SOL_SOCKET, SO_SNDBUF);
 		as_before(before);

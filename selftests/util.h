@@ -43,16 +43,22 @@ enum net {
 	NET_V6,
 	NET_MIXED,	/* (c, a) over IPv4, (b, s) over IPv6 */
 	NET_MAPPED,	/* a and b are IPv6 sockets that talk IPv4 */
-	NET_UNIX,	/* socketpairs; from here on user space only */
+	NET_UNIX,	/* socketpairs */
 	NET_TCP_TO_UNIX,
 	NET_UNIX_TO_TCP,
-	NET_PIPE,	/* one way, from c to s; the ends of the test itself do not block */
+	NET_TLS,	/* in the kernel, all four sockets: see tls.h; 1.3 */
+	NET_TLS12,
+	NET_TLS_TO_TCP,	/* a relay that takes the encryption off */
+	NET_TCP_TO_TLS,
+	NET_PIPE,	/* one way, from c to s; the ends of the test itself do not block; user space only from here on */
 	NET_PIPE_TO_TCP,
 	NET_TCP_TO_PIPE,
 };
 
 /* time and chance */
+bool on_debug_kernel(void);
 unsigned int scaled(unsigned int n);		/* n / $SPL_TEST_SCALE, /10 on a debug kernel */
+unsigned int bulk(enum net net, unsigned int n);	/* n, or less where every byte is encrypted and decrypted twice */
 uint64_t now_ms(void);
 uint64_t now_us(void);
 void sleep_ms(unsigned int ms);
@@ -70,10 +76,11 @@ void relay_close(struct relay *r);
 void close_fd(int *fd);
 int tcp_reset(int *fd);				/* closes with RST */
 int tcp_connecting(int family, int *listening);	/* a socket whose connect has no answer yet */
-int fin(int *fd);				/* ends the stream; of a pipe by closing it */
+int fin(int *fd);				/* ends the stream; of a pipe by closing it, of TLS with a close_notify first */
 int nodelay(int fd);				/* TCP_NODELAY, of TCP */
 int cork(int fd);				/* the next bytes and FIN in one segment, of TCP */
-bool is_tcp(int fd);
+bool is_tcp(int fd);				/* of TLS too */
+bool is_fifo(int fd);
 int set_opt(int fd, int level, int name, int value);
 int get_opt(int fd, int level, int name);	/* value or -errno */
 bool fd_open(int fd);

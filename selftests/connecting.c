@@ -115,6 +115,7 @@ TEST_F(connecting, refused)
 			  OPTS(.prefix = "PROXY", .prefix_len = 5), &self->token));
 	EXPECT_EQ(0, take_bytes(self->r.s, "PROXY", 5));
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, 1000));
+	event();
 	EXPECT_EQ(0, take(self->r.a, SEED, 1000, 1));
 }
 

@@ -25,6 +25,7 @@
 #define NEEDS_TWO_WAY		(1u << 18)	/* no pipes: all ends have both halves */
 #define NEEDS_KMOD		(1u << 19)
 #define NEEDS_USER		(1u << 20)
+#define NEEDS_TLS13		(1u << 22)	/* what is TLS is 1.3 */
 #define NEEDS_TCP		(NEEDS_TCP_CLIENT | NEEDS_TCP_SERVER)
 
 struct test_need {
@@ -156,8 +157,7 @@ static uint32_t variant_offers(const char *name)
 		have |= NEEDS_TCP_CLIENT;
 	if (offers(ends, "2tcp"))
 		have |= NEEDS_TCP_SERVER;
-	if (!offers(ends, "tls"))
-		have |= NEEDS_PLAIN;
+	have |= offers(ends, "tls12") ? 0 : offers(ends, "tls") ? NEEDS_TLS13 : NEEDS_PLAIN;
 	if (have & NEEDS_KMOD && have & NEEDS_PLAIN && (have & NEEDS_TCP) == NEEDS_TCP)
 		have |= SPL_CAP_ZEROCOPY;
 	return offers(ends, "pipe") ? have : have | NEEDS_TWO_WAY;

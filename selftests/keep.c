@@ -91,8 +91,11 @@ TEST_F(keep, to_the_end)
 	ends(self->token, SPL_EOF, 0, 100000);
 	ASSERT_EQ(true, fd_open(self->r.a) && fd_open(self->r.b));
 	EXPECT_EQ(0, at_eof(self->r.a));
-	EXPECT_EQ(-1, send(self->r.b, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL));
-	EXPECT_EQ(EPIPE, errno);
+	/* TLS takes bytes before it finds that TCP does not */
+	if (!is_tls(self->r.b)) {
+		EXPECT_EQ(-1, send(self->r.b, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL));
+		EXPECT_EQ(EPIPE, errno);
+	}
 }
 
 /* A failure is passed on all the same; the descriptors are there to be closed. */

@@ -19,10 +19,12 @@ VARIANT(cancel, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
 VARIANT(cancel, kmod_mixed, .engine = SPL_ENGINE_KMOD, .net = NET_MIXED);
 KMOD_UNIX(cancel);
 KMOD_TLS(cancel);
+KMOD_MORE_TLS(cancel);
 USER_SOCKETS(cancel);
 USER_PIPES(cancel);
 USER_LOSSLESS(cancel);
 USER_TLS(cancel);
+USER_MORE_TLS(cancel);
 
 FIXTURE_SETUP(cancel)
 {

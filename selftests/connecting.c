@@ -88,7 +88,8 @@ TEST_F(connecting, starts_when_connected)
 	ASSERT_EQ(0, spl_stat(self->s, self->token, &st));
 	EXPECT_EQ(0, st.bytes);
 	EXPECT_EQ(SPL_WANTS_WRITE, st.wants);
-	EXPECT_EQ(1001, queued(self->r.a));
+	/* of TLS it is the encrypted bytes while nobody may look */
+	EXPECT_LE(1001, queued(self->r.a));
 	self->r.s = let_in(self->listening, self->sink);
 	ASSERT_LE(0, self->r.s);
 	EXPECT_EQ(0, take_bytes(self->r.s, "PROXY", 5));

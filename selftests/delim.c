@@ -17,10 +17,12 @@ FIXTURE_VARIANT(delim) {
 };
 
 KMOD_SOCKETS(delim);
+KMOD_MORE_TLS(delim);
 USER_SOCKETS(delim);
 USER_PIPES(delim);
 USER_LOSSLESS(delim);
 USER_TLS(delim);
+USER_MORE_TLS(delim);
 
 FIXTURE_SETUP(delim)
 {

@@ -22,14 +22,12 @@ FIXTURE_VARIANT(drain) {
 VARIANT(drain, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
 VARIANT(drain, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);
 VARIANT(drain, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP);
-VARIANT(drain, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS);
-VARIANT(drain, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP);
+KMOD_TLS(drain);
 VARIANT(drain, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(drain, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(drain, user_unix2tcp, .engine = SPL_ENGINE_USER, .net = NET_UNIX_TO_TCP);
 VARIANT(drain, user_pipe2tcp, .engine = SPL_ENGINE_USER, .net = NET_PIPE_TO_TCP);
-VARIANT(drain, user_tls, .engine = SPL_ENGINE_USER, .net = NET_TLS);
-VARIANT(drain, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP);
+USER_TLS(drain);
 VARIANT(drain, user_v4_lossless, .engine = SPL_ENGINE_USER, .net = NET_V4, .require = SPL_CAP_LOSSLESS);
 
 /* The peer's buffer is full, the sink's own has room: what is sent now is accepted and not acknowledged. */

@@ -16,10 +16,12 @@ FIXTURE_VARIANT(forward) {
 };
 
 KMOD_SOCKETS(forward);
+KMOD_MORE_TLS(forward);
 USER_SOCKETS(forward);
 USER_PIPES(forward);
 USER_LOSSLESS(forward);
 USER_TLS(forward);
+USER_MORE_TLS(forward);
 
 FIXTURE_SETUP(forward)
 {

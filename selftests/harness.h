@@ -25,6 +25,8 @@
 #define NEEDS_TWO_WAY		(1u << 18)	/* no pipes: all ends have both halves */
 #define NEEDS_KMOD		(1u << 19)
 #define NEEDS_USER		(1u << 20)
+#define NEEDS_UNIX_CLIENT	(1u << 23)
+#define NEEDS_UNIX_SERVER	(1u << 24)
 #define NEEDS_TLS13		(1u << 22)	/* what is TLS is 1.3 */
 #define NEEDS_TCP		(NEEDS_TCP_CLIENT | NEEDS_TCP_SERVER)
 
@@ -64,8 +66,11 @@ static struct test_need *needs_list __attribute__((unused));
 
 #define KMOD_TLS(fixture)								\
 	VARIANT(fixture, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS);		\
+	VARIANT(fixture, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP)
+
+/* Where bytes are the subject, and every way that they may take is worth its time. */
+#define KMOD_MORE_TLS(fixture)								\
 	VARIANT(fixture, kmod_tls12, .engine = SPL_ENGINE_KMOD, .net = NET_TLS12);	\
-	VARIANT(fixture, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP); \
 	VARIANT(fixture, kmod_tcp2tls, .engine = SPL_ENGINE_KMOD, .net = NET_TCP_TO_TLS)
 
 #define KMOD_SOCKETS(fixture)								\
@@ -83,8 +88,10 @@ static struct test_need *needs_list __attribute__((unused));
 
 #define USER_TLS(fixture)								\
 	VARIANT(fixture, user_tls, .engine = SPL_ENGINE_USER, .net = NET_TLS);		\
+	VARIANT(fixture, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP)
+
+#define USER_MORE_TLS(fixture)								\
 	VARIANT(fixture, user_tls12, .engine = SPL_ENGINE_USER, .net = NET_TLS12);	\
-	VARIANT(fixture, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP); \
 	VARIANT(fixture, user_tcp2tls, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_TLS); \
 	VARIANT(fixture, user_tls_lossless, .engine = SPL_ENGINE_USER, .net = NET_TLS,	\
 		.require = SPL_CAP_LOSSLESS)
@@ -157,6 +164,10 @@ static uint32_t variant_offers(const char *name)
 		have |= NEEDS_TCP_CLIENT;
 	if (offers(ends, "2tcp"))
 		have |= NEEDS_TCP_SERVER;
+	if (offers(ends, "_unix"))
+		have |= NEEDS_UNIX_CLIENT;
+	if (offers(ends, "unix") && !offers(ends, "unix2"))
+		have |= NEEDS_UNIX_SERVER;
 	have |= offers(ends, "tls12") ? 0 : offers(ends, "tls") ? NEEDS_TLS13 : NEEDS_PLAIN;
 	if (have & NEEDS_KMOD && have & NEEDS_PLAIN && (have & NEEDS_TCP) == NEEDS_TCP)
 		have |= SPL_CAP_ZEROCOPY;

@@ -102,7 +102,7 @@ static void *echo_thread(void *arg)
 
 TEST_F_TIMEOUT(immediate, ping_pong, 120)
 {
-	unsigned int i, rounds = scaled(2000);
+	unsigned int i, rounds = variant->net < NET_UNIX ? scaled(2000) : scaled(400);
 	struct echo e = { .fd = self->r.s, .rounds = rounds, .size = 64 };
 	uint32_t *us = calloc(rounds, sizeof(*us));
 	pthread_t thread;
@@ -133,7 +133,7 @@ TEST_F_TIMEOUT(immediate, ping_pong, 120)
  */
 TEST_F_TIMEOUT(immediate, writes_in_a_row, 120)
 {
-	unsigned int i, j, rounds = scaled(200) + 10;
+	unsigned int i, j, rounds = (variant->net < NET_UNIX ? scaled(200) : scaled(60)) + 10;
 	uint32_t *us = calloc(rounds, sizeof(*us));
 	struct times t;
 	uint64_t began;

@@ -18,9 +18,11 @@ FIXTURE_VARIANT(keep) {
 };
 
 KMOD_SOCKETS(keep);
+KMOD_MORE_TLS(keep);
 USER_SOCKETS(keep);
 USER_LOSSLESS(keep);
 USER_TLS(keep);
+USER_MORE_TLS(keep);
 
 FIXTURE_SETUP(keep)
 {

@@ -28,14 +28,12 @@ FIXTURE_VARIANT(own_loop) {
 
 KMOD_TCP(own_loop);
 KMOD_UNIX(own_loop);
-VARIANT(own_loop, kmod_tls, .engine = SPL_ENGINE_KMOD, .net = NET_TLS);
-VARIANT(own_loop, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP);
+KMOD_TLS(own_loop);
 VARIANT(own_loop, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(own_loop, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(own_loop, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
 VARIANT(own_loop, user_tcp2unix, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_UNIX);
-VARIANT(own_loop, user_tls, .engine = SPL_ENGINE_USER, .net = NET_TLS);
-VARIANT(own_loop, user_tls2tcp, .engine = SPL_ENGINE_USER, .net = NET_TLS_TO_TCP);
+USER_TLS(own_loop);
 VARIANT(own_loop, user_v4_lossless, .engine = SPL_ENGINE_USER, .net = NET_V4,
 	.require = SPL_CAP_LOSSLESS);
 

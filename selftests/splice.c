@@ -19,9 +19,11 @@ FIXTURE_VARIANT(splice) {
 };
 
 KMOD_SOCKETS(splice);
+KMOD_MORE_TLS(splice);
 USER_SOCKETS(splice);
 USER_LOSSLESS(splice);
 USER_TLS(splice);
+USER_MORE_TLS(splice);
 
 FIXTURE_SETUP(splice)
 {

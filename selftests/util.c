@@ -156,9 +156,12 @@ static int received(int fd)
 	return ioctl(fd, FIONREAD, &n) ? -errno : n;
 }
 
+/* Of TLS that is busy nobody may look at the plaintext. */
 int queued(int fd)
 {
-	return is_tls(fd) ? tls_queued(fd) : received(fd);
+	int n = is_tls(fd) ? tls_queued(fd) : -EBUSY;
+
+	return n == -EBUSY ? received(fd) : n;
 }
 
 /*

@@ -19,6 +19,7 @@ static int peer_send(struct peer *p, uint64_t *state)
 	size_t n = rnd_size(state, p->chunk);
 	uint8_t buf[65536];
 	ssize_t sent;
+	int err;
 
 	if (p->tx_over)
 		return 0;
@@ -31,9 +32,8 @@ static int peer_send(struct peer *p, uint64_t *state)
 	p->tx_done += sent;
 	if (p->tx_done == p->tx_len) {
 		p->tx_over = true;
-		if (shutdown(p->fd, SHUT_WR))
-			return peer_fail(p, "shutdown", -errno);
-		return sent + 1;
+		err = fin(&p->fd);
+		return err ? peer_fail(p, "shutdown", err) : sent + 1;
 	}
 	return sent;
 }
@@ -46,7 +46,7 @@ static int peer_recv(struct peer *p, uint64_t *state)
 
 	if (p->rx_over)
 		return 0;
-	got = recv(p->fd, buf, n < sizeof(buf) ? n : sizeof(buf), MSG_DONTWAIT);
+	got = recv_now(p->fd, buf, n < sizeof(buf) ? n : sizeof(buf));
 	if (got < 0)
 		return errno == EAGAIN ? 0 : peer_fail(p, "recv", -errno);
 	if (!got) {

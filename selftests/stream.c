@@ -109,16 +109,21 @@ static ssize_t recv_control(int fd)
 	return -1;
 }
 
+ssize_t recv_now(int fd, void *buf, size_t len)
+{
+	ssize_t n = recv(fd, buf, len, MSG_DONTWAIT);
+
+	return n < 0 && errno == EIO && is_tls(fd) ? recv_control(fd) : n;
+}
+
 /*
  * What never waits, also of a pipe whose descriptor would: there is room for PIPE_BUF when poll() says so,
  * and no more than that is sure.
  */
 static ssize_t move_now(int fd, void *buf, size_t len, bool out)
 {
-	ssize_t n = out ? send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) : recv(fd, buf, len, MSG_DONTWAIT);
+	ssize_t n = out ? send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) : recv_now(fd, buf, len);
 
-	if (n < 0 && errno == EIO && !out && is_tls(fd))
-		return recv_control(fd);
 	if (n >= 0 || errno != ENOTSOCK)
 		return n;
 	n = poll_fd(fd, out ? POLLOUT : POLLIN, 0);

@@ -93,6 +93,7 @@ int wait_blocked(pid_t tid);			/* until that task sleeps in the kernel */
 void pattern_fill(void *buf, size_t len, uint64_t seed, uint64_t pos);
 int pattern_check(const void *buf, size_t len, uint64_t seed, uint64_t pos);
 int put(int fd, uint64_t seed, uint64_t pos, size_t len);	/* writes all of it */
+ssize_t recv_now(int fd, void *buf, size_t len);	/* recv() that does not wait, and knows how TLS ends */
 int put_bytes(int fd, const void *bytes, size_t len);		/* the same, of no stream */
 int take_bytes(int fd, const void *bytes, size_t len);		/* reads exactly these */
 int64_t stuff(int fd, uint64_t seed);				/* writes until there is no room; count */

@@ -163,6 +163,27 @@ ok "nor what failed twice" may_repeat "" "${bad[@]}" "$again" "${bad[@]}"
 ok "none of more than three" may_repeat "" "${bad[@]}" "${bad[@]/begin/begin u}" "${bad[@]/begin/begin v}" \
 	"${bad[@]/begin/begin w}"
 
+# The matrix. Each log is one place's; what is no PROGRAM.VARIANT.TEST is not in it, nor is it with one log alone.
+log 'begin forward' 1..4 '#  RUN           forward.kmod_v4.a ...' 'ok 1 forward.kmod_v4.a' 'ok 2 forward.kmod_tls2tcp.a' \
+	'#  RUN           forward.kmod_tls2tcp.b ...' 'not ok 3 forward.kmod_tls2tcp.b' \
+	'#  RUN           forward.kmod_tls2tcp.c ...' 'ok 4 # SKIP why' 'end 1' 'begin x' 1..1 'ok 1 a.kmod_thing' 'end 0' > "$work/6.1-1.log"
+log 'begin forward' 1..1 'ok 1 forward.user_v4.a' 'end 0' 'begin cancel' 1..2 'ok 1 cancel.kmod_v4.a' \
+	'#  RUN           cancel.kmod_v4.b ...' 'end 139' > "$work/debug-1.log"
+log 'begin forward' 1..1 'ok 1 forward.user_v4.a' 'end 0' > "$work/user-1.log"
+matrix() { sum "$work"/6.1-1.log "$work"/debug-1.log "$work"/user-1.log; }
+row() { matrix | sed -n '/^matrix:/,$p' | grep "^$1 " | tr -s ' '; }
+ok "matrix: a row for each kind of ends" [ "$(row kmod_v4)" = "kmod_v4 1 1F1" ]
+ok "matrix: failed and skipped beside what passed" [ "$(row kmod_tls2tcp)" = "kmod_tls2tcp 1F1S1 ." ]
+ok "matrix: the sum of all places" [ "$(row user_v4)" = "user_v4 2 ." ]
+ok "matrix: it is before the last line" [ "$(matrix | tail -n 1)" = "6 passed, 2 failed, 1 skipped" ]
+fails "matrix: not of one log" grep -q "^matrix:" <(sum "$work/6.1-1.log")
+cases() { sum --cases=forward.kmod_tls2tcp "$work"/6.1-1.log "$work"/user-1.log | tr -s ' ' | tr '\n' ','; }
+ok "matrix: the cases of one cell" [ "$(cases)" = \
+	"passed 6.1 forward.kmod_tls2tcp.a,failed 6.1 forward.kmod_tls2tcp.b,skipped 6.1 forward.kmod_tls2tcp.c," ]
+log begin 1..2 'ok 1 t.user_v4.a' 'not ok 2 t.user_v4.b' 'end 1' '# test t again: not ok 2 b' \
+	begin 1..2 'ok 1 t.user_v4.a' 'ok 2 t.user_v4.b' 'end 0' > "$work/user-1.log"
+ok "matrix: the second attempt counts" [ "$(row user_v4)" = "user_v4 1 . 2" ]
+
 # The messages of a kernel that must be seen, and those that must not.
 splat() { echo "$1" | grep -qE -f "$top/selftests/vm/splats"; }
 while IFS= read -r line; do

@@ -17,6 +17,8 @@ FIXTURE_VARIANT(adopt) {
 };
 
 VARIANT(adopt, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
+VARIANT(adopt, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX);
+VARIANT(adopt, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP);
 
 FIXTURE_SETUP(adopt)
 {
@@ -194,7 +196,7 @@ static void *grab(void *data)
 /* Adopted by two while it ends: whoever comes too late is told, and the event comes once. */
 TEST_F_TIMEOUT(adopt, while_it_ends, 60)
 {
-	unsigned int i, rounds = scaled(300), events, adopted = 0;
+	unsigned int i, rounds = bulk(variant->net, scaled(300)), events, adopted = 0;
 	struct grabber g[2];
 	struct spl_event ev;
 	struct spl *third;
@@ -233,7 +235,7 @@ TEST_F_TIMEOUT(adopt, while_it_ends, 60)
 /* Whether the owner is there, going or gone: it lives on, and its event comes. */
 TEST_F_TIMEOUT(adopt, while_the_owner_goes, 60)
 {
-	unsigned int i, rounds = scaled(200);
+	unsigned int i, rounds = bulk(variant->net, scaled(200));
 	struct spl *first;
 	struct grabber g;
 

@@ -24,7 +24,6 @@ USER_SOCKETS(cancel);
 USER_PIPES(cancel);
 USER_LOSSLESS(cancel);
 USER_TLS(cancel);
-USER_MORE_TLS(cancel);
 
 FIXTURE_SETUP(cancel)
 {

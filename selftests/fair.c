@@ -85,7 +85,7 @@ TEST_F_TIMEOUT(fair, messages_beside_bulk, 120)
 {
 	enum { COUNT = 3 };
 	struct stream tx[COUNT], rx[COUNT];
-	unsigned int i, rounds = scaled(200) + 20;
+	unsigned int i, rounds = bulk(variant->net, scaled(200)) + 20;
 	uint64_t worst = 0, began, sum = 0, token;
 	struct relay r[COUNT];
 

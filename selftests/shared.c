@@ -92,7 +92,7 @@ TEST_F_TIMEOUT(shared, one_after_another, 100)
 {
 	struct stream tx = { .fd = self->r.s, .seed = BACK, .len = SPL_ALL, .pause_us = 300 };
 	struct stream rx = { .fd = self->r.c, .seed = BACK, .len = SPL_ALL };
-	unsigned int i, rounds = scaled(200);
+	unsigned int i, rounds = bulk(variant->net, scaled(200));
 	uint64_t state = 8, pos = 0;
 	size_t n;
 

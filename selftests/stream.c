@@ -290,6 +290,13 @@ int at_cut(int fd)
 	return err == -ENODATA && !is_tcp(fd) ? 0 : err;
 }
 
+int at_cut_by(enum spl_engine engine, int end, int peer)
+{
+	int err = at_cut(peer);
+
+	return err == -ENODATA && engine == SPL_ENGINE_USER && is_tls(end) ? 0 : err;
+}
+
 int at_quiet(int fd)
 {
 	int got = poll_fd(fd, POLLIN | POLLRDHUP, QUIET_MS);

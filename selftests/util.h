@@ -103,6 +103,8 @@ int64_t drain(int fd, uint8_t *buf, size_t max);		/* to the end, unverified; cou
 int at_eof(int fd);				/* 0: nothing but the end of stream comes */
 int at_reset(int fd);				/* 0: the connection was reset, after any bytes */
 int at_cut(int fd);				/* 0: it was reset, or as far as its kind knows no reset, ended */
+/* As at_cut() of the peer of an end that is not the engine's to close: TLS refuses to disconnect for user. */
+int at_cut_by(enum spl_engine engine, int end, int peer);
 int at_quiet(int fd);				/* 0: nothing comes for QUIET_MS */
 int at_end(int fd);				/* 0: its peer has gone, or has said its FIN */
 int alive(int x, int y);			/* 0: a byte can go both ways between x and y, or as a pipe allows */

@@ -52,9 +52,9 @@ static void heed_sock(struct user *u, struct user_sock *sock, uint32_t events)
 	if (events & (EPOLLERR | EPOLLHUP))
 		sock->ready |= USER_ERROR;
 	if (sock->connecting && sock->tx && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
-		user_op_connected(u, sock->tx->op);
+		user_phase_connected(u, sock->tx->op);
 	if (sock->rx && (events & EPOLLERR))
-		user_op_source_broke(u, sock->rx);
+		user_phase_source_broke(u, sock->rx);
 	/* first what the failed socket still had to say, then its failure */
 	if (sock->rx && (sock->ready & USER_READABLE))
 		user_flow_queue(u, sock->rx);
@@ -199,9 +199,9 @@ static void end_at_close(struct spl_op *public, void *user)
 	if (u->pid != getpid())
 		user_op_disown(u, op);
 	else if (op->owns)
-		user_op_end(user, op, SPL_REVOKED, ECONNRESET);
+		user_phase_end(user, op, SPL_REVOKED, ECONNRESET);
 	else
-		user_op_end(user, op, SPL_CANCELED, 0);
+		user_phase_end(user, op, SPL_CANCELED, 0);
 }
 
 static void user_close(struct spl *s)
@@ -242,7 +242,7 @@ static int begin(struct user *u, struct user_op *op, const struct spl_request *r
 		return r;
 	r = check_room(u->spl, op);
 	if (!r)
-		r = user_op_begin(u, op);
+		r = user_phase_begin(u, op);
 	if (r)
 		user_op_detach(op, false);
 	return r;
@@ -280,7 +280,7 @@ static int user_cancel(struct spl *s, uint64_t token)
 	if (!op)
 		return -ENOENT;
 	round_begin(u);
-	user_op_end(u, op, SPL_CANCELED, 0);
+	user_phase_end(u, op, SPL_CANCELED, 0);
 	round_end(u);
 	return 0;
 }
@@ -293,7 +293,7 @@ static int user_revoke(struct spl *s, uint64_t token, int error)
 	if (!op)
 		return -ENOENT;
 	round_begin(u);
-	user_op_end(u, op, SPL_REVOKED, error);
+	user_phase_end(u, op, SPL_REVOKED, error);
 	round_end(u);
 	return 0;
 }
@@ -338,7 +338,7 @@ static int reclaim(struct spl *s, struct user_op *op, int fds[2])
 		return spl_refuse(s, fds[1], NULL);
 	}
 	op->handed_back = true;
-	user_op_end(s->priv, op, SPL_CANCELED, 0);
+	user_phase_end(s->priv, op, SPL_CANCELED, 0);
 	return 0;
 }
 

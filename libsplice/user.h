@@ -223,17 +223,19 @@ int user_op_new(struct user *u, const struct spl_request *req, struct user_op **
 void user_op_free(struct user *u, struct user_op *op);
 int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_connect, struct user_sock **out);
 int user_op_attach(struct user *u, struct user_op *op, const struct spl_request *req);
-int user_op_begin(struct user *u, struct user_op *op);
 void user_op_detach(struct user_op *op, bool close_for_good);
-void user_op_connected(struct user *u, struct user_op *op);
-void user_op_source_broke(struct user *u, struct user_flow *flow);
-void user_op_eof(struct user *u, struct user_flow *flow);
-void user_op_finish(struct user *u, struct user_op *op, enum spl_cause cause);
-void user_op_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);
-void user_op_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
-void user_op_suffixed(struct user *u, struct user_op *op);
 void user_op_disown(struct user *u, struct user_op *op);
-void user_op_timed(struct user *u, struct user_op *op);
+
+/* user_phase.c */
+int user_phase_begin(struct user *u, struct user_op *op);
+void user_phase_connected(struct user *u, struct user_op *op);
+void user_phase_source_broke(struct user *u, struct user_flow *flow);
+void user_phase_eof(struct user *u, struct user_flow *flow);
+void user_phase_finish(struct user *u, struct user_op *op, enum spl_cause cause);
+void user_phase_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);
+void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
+void user_phase_suffixed(struct user *u, struct user_op *op);
+void user_phase_timed(struct user *u, struct user_op *op);
 
 /* user_timer.c */
 uint64_t user_timer_now(void);

@@ -68,7 +68,7 @@ static enum user_verdict read_failed(struct user *u, struct user_flow *flow, ssi
 		return USER_MORE;
 	}
 	user_busy_note(flow->src, error);
-	user_op_fail(u, flow->op, flow->src, error);
+	user_phase_fail(u, flow->op, flow->src, error);
 	return USER_OVER;
 }
 
@@ -84,7 +84,7 @@ static enum user_verdict write_failed(struct user *u, struct user_flow *flow, ss
 	if (!error)
 		error = (int)-n;
 	user_busy_note(flow->dst, error);
-	user_op_fail(u, flow->op, flow->dst, error);
+	user_phase_fail(u, flow->op, flow->dst, error);
 	return USER_OVER;
 }
 
@@ -154,7 +154,7 @@ static enum user_verdict unpipe(struct user *u, struct user_flow *flow)
 	flow->counted = true;
 	if (flow->out)
 		return USER_MORE;
-	user_op_fail(u, flow->op, flow->src, ENOMEM);
+	user_phase_fail(u, flow->op, flow->src, ENOMEM);
 	return USER_OVER;
 }
 
@@ -230,7 +230,7 @@ static enum user_verdict spill(struct user *u, struct user_flow *flow, size_t n,
 {
 	flow->out = user_bytes_new(len - n);
 	if (!flow->out) {
-		user_op_fail(u, flow->op, flow->src, ENOMEM);
+		user_phase_fail(u, flow->op, flow->src, ENOMEM);
 		return USER_OVER;
 	}
 	memcpy(flow->out->data, u->buf + n, len - n);
@@ -304,7 +304,7 @@ static enum user_verdict peek_step(struct user *u, struct user_flow *flow, size_
 		return write_failed(u, flow, n);
 	r = take(u, flow, (size_t)n);
 	if (r) {
-		user_op_fail(u, flow->op, flow->src, -r);
+		user_phase_fail(u, flow->op, flow->src, -r);
 		return USER_OVER;
 	}
 	*share -= (size_t)n < *share ? (size_t)n : *share;
@@ -328,7 +328,7 @@ static bool sink_failed(struct user *u, struct user_flow *flow)
 	flow->dst->ready &= (uint8_t)~USER_ERROR;
 	error = user_sock_error(flow->dst);
 	if (error)
-		user_op_fail(u, flow->op, flow->dst, error);
+		user_phase_fail(u, flow->op, flow->dst, error);
 	return error;
 }
 
@@ -338,13 +338,13 @@ static bool ends(struct user *u, struct user_flow *flow)
 	struct user_op *op = flow->op;
 
 	if (op->phase == USER_SUFFIX)
-		user_op_suffixed(u, op);
+		user_phase_suffixed(u, op);
 	else if (!flow->src || !flow->left)
-		user_op_finish(u, op, SPL_DONE);
+		user_phase_finish(u, op, SPL_DONE);
 	else if (flow->delimited)
-		user_op_finish(u, op, SPL_DELIM);
+		user_phase_finish(u, op, SPL_DELIM);
 	else if (flow->eof)
-		user_op_eof(u, flow);
+		user_phase_eof(u, flow);
 	else
 		return false;
 	return true;

@@ -129,7 +129,7 @@ void user_timer_run(struct user *u)
 	while (u->timers_len && u->timers[1]->timer.due <= u->now) {
 		op = u->timers[1];
 		user_timer_stop(u, op);
-		user_op_timed(u, op);
+		user_phase_timed(u, op);
 	}
 }
 

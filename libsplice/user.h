@@ -175,9 +175,6 @@ short user_sock_poll(const struct user_sock *sock, short events);
 bool user_sock_source_over(const struct user_sock *sock);
 bool user_sock_sink_over(const struct user_sock *sock);
 int user_sock_hold(struct user_sock *sock);
-void user_sock_prepare(struct user_sock *source, struct user_sock *sink, bool peek);
-void user_sock_unnagle(struct user_sock *sock);
-bool user_sock_nonblock(struct user_sock *sock, bool make);
 int user_sock_error(struct user_sock *sock);
 int user_sock_connected(struct user_sock *sock);
 uint32_t user_sock_unacked(const struct user_sock *sock, bool shut);
@@ -186,6 +183,15 @@ void user_sock_reset(struct user_sock *sock);
 int user_sock_dup(const struct user_sock *sock);
 void user_sock_forget(struct user_sock *sock, unsigned int halves);
 void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_good);
+
+/* user_option.c */
+int user_option_get(int fd, int level, int name);
+bool user_option_set(int fd, int level, int name, int value);
+void user_option_prepare(struct user_sock *source, struct user_sock *sink, bool peek);
+void user_option_unnagle(struct user_sock *sock);
+bool user_option_nonblock(struct user_sock *sock, bool make);
+void user_option_block(struct user_sock *sock);
+void user_option_restore(struct user_sock *sock, unsigned int halves);
 
 /* user_unix.c */
 bool user_unix_mirror(const struct user_sock *a, const struct user_sock *b);

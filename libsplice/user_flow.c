@@ -125,7 +125,7 @@ static bool can_bulk(const struct user_flow *flow)
 	const struct user_op *op = flow->op;
 
 	return op->pipes && (op->kind != SPL_OP_FORWARD || flow->left >= BULK_LEAST) &&
-	       user_sock_nonblock(flow->src, op->owns) && user_sock_nonblock(flow->dst, op->owns);
+	       user_option_nonblock(flow->src, op->owns) && user_option_nonblock(flow->dst, op->owns);
 }
 
 /* Counts the reads that came full. */
@@ -163,10 +163,10 @@ static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size
 	struct user_pipe *p = flow->pipe;
 	ssize_t n;
 
-	if (!flow->op->owns && !user_sock_nonblock(flow->dst, false))
+	if (!flow->op->owns && !user_option_nonblock(flow->dst, false))
 		return unpipe(u, flow);
 	if (flow->dst->nagle)
-		user_sock_unnagle(flow->dst);
+		user_option_unnagle(flow->dst);
 	n = user_io_splice_out(p, flow->dst);
 
 	if (n <= 0)

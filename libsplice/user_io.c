@@ -141,7 +141,7 @@ ssize_t user_io_look(struct user_sock *sock)
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 {
 	if (sock->nagle)
-		user_sock_unnagle(sock);
+		user_option_unnagle(sock);
 	if (sock->kind != USER_PIPE)
 		return UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
 	user_io_hush(sock->user);

@@ -39,7 +39,7 @@ static void prepare(struct user_op *op)
 	unsigned int i;
 
 	for (i = 0; i < op->flows; i++)
-		user_sock_prepare(op->flow[i].src, op->flow[i].dst, op->peek);
+		user_option_prepare(op->flow[i].src, op->flow[i].dst, op->peek);
 }
 
 /* Bytes may be there, and room may be: the first attempt tells. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
-/* A file that is an end: which are taken, what is changed on them for the time being, how they are left. */
+/* A file that is an end: which are taken, how they are watched, how they are left. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +26,6 @@
 static int refuse(struct user_sock *sock, int error, const char *why)
 {
 	return spl_refuse(sock->user->spl, error, "descriptor %d: %s", sock->user->asked_for, why);
-}
-
-static int get_int(int fd, int level, int name)
-{
-	socklen_t len = sizeof(int);
-	int value = 0;
-
-	return getsockopt(fd, level, name, &value, &len) ? -errno : value;
 }
 
 /* What poll() says of it now. */
@@ -75,13 +67,13 @@ static int admit_stream(struct user_sock *sock, unsigned int half)
 {
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
-	int type = get_int(sock->fd, SOL_SOCKET, SO_TYPE);
+	int type = user_option_get(sock->fd, SOL_SOCKET, SO_TYPE);
 
 	if (type < 0)
 		return refuse(sock, type, "not a socket that can be asked what it is");
 	if (type != SOCK_STREAM)
 		return refuse(sock, -EPROTONOSUPPORT, "not a stream socket");
-	if (get_int(sock->fd, SOL_SOCKET, SO_ACCEPTCONN) > 0)
+	if (user_option_get(sock->fd, SOL_SOCKET, SO_ACCEPTCONN) > 0)
 		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
 	if (getpeername(sock->fd, (struct sockaddr *)&peer, &len))
 		return refuse(sock, -ENOTCONN, "the socket is not connected");
@@ -105,7 +97,7 @@ static int admit_pipe(struct user_sock *sock, unsigned int half)
 		return refuse(sock, -ENOTSOCK, "this end of a pipe cannot be used so");
 	if ((half & USER_TX) && (user_sock_poll(sock, POLLOUT) & POLLERR))
 		return refuse(sock, -ENOTCONN, "nobody reads this pipe");
-	return user_sock_nonblock(sock, true) ? 0 : refuse(sock, -errno, "cannot be made non-blocking");
+	return user_option_nonblock(sock, true) ? 0 : refuse(sock, -errno, "cannot be made non-blocking");
 }
 
 /* Can it be this half? may_connect: also when it is not connected yet. Sets kind and connecting. */
@@ -215,113 +207,6 @@ int user_sock_hold(struct user_sock *sock)
 	return 0;
 }
 
-static bool set_int(int fd, int level, int name, int value)
-{
-	return !setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-/* A single byte is to wake us, and peeking to begin with the next one. */
-static void prepare_source(struct user_sock *sock, bool peek)
-{
-	int lowat, off;
-
-	if (sock->kind == USER_PIPE || sock->plain)
-		return;
-	lowat = get_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT);
-	if (lowat > 1 && set_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT, 1))
-		sock->lowat = lowat;
-	if (!peek)
-		return;
-	/* errors are negative as well, and stand for what is the default */
-	off = get_int(sock->fd, SOL_SOCKET, SO_PEEK_OFF);
-	if (off >= 0 && set_int(sock->fd, SOL_SOCKET, SO_PEEK_OFF, -1)) {
-		sock->unpeeked = true;
-		sock->peek_off = off;
-	}
-}
-
-/*
- * A small write does not wait for the acknowledgment of the one before it. Nagle's algorithm holds back a
- * small one only, so that a connection with one message each way never comes to where it matters.
- */
-void user_sock_unnagle(struct user_sock *sock)
-{
-	if (sock->first) {
-		sock->first = false;
-		return;
-	}
-	sock->nagle = false;
-	if (!get_int(sock->fd, IPPROTO_TCP, TCP_NODELAY))
-		sock->nodelay = set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 1);
-}
-
-/* Nor does it wait for more to come. */
-static void prepare_sink(struct user_sock *sock)
-{
-	if (sock->kind != USER_TCP)
-		return;
-	sock->nagle = true;
-	if (!sock->plain && get_int(sock->fd, IPPROTO_TCP, TCP_CORK) > 0)
-		sock->uncorked = set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 0);
-}
-
-/* Of a flow that begins. source: NULL for a send. */
-void user_sock_prepare(struct user_sock *source, struct user_sock *sink, bool peek)
-{
-	if (source)
-		prepare_source(source, peek);
-	prepare_sink(sink);
-}
-
-static void restore_source(struct user_sock *sock)
-{
-	if (sock->lowat)
-		set_int(sock->fd, SOL_SOCKET, SO_RCVLOWAT, sock->lowat);
-	if (sock->unpeeked)
-		set_int(sock->fd, SOL_SOCKET, SO_PEEK_OFF, sock->peek_off);
-	sock->lowat = 0;
-	sock->unpeeked = false;
-}
-
-static void restore_sink(struct user_sock *sock)
-{
-	if (sock->nodelay)
-		set_int(sock->fd, IPPROTO_TCP, TCP_NODELAY, 0);
-	if (sock->uncorked)
-		set_int(sock->fd, IPPROTO_TCP, TCP_CORK, 1);
-	sock->nagle = sock->nodelay = sock->uncorked = false;
-}
-
-/*
- * True: calls that have no flag for it do not block either. make: it may be changed for that. Asked each time, since
- * a borrowed socket's other half is the caller's, who may change it.
- */
-bool user_sock_nonblock(struct user_sock *sock, bool make)
-{
-	int flags = fcntl(sock->fd, F_GETFL);
-
-	if (flags < 0)
-		return false;
-	if (flags & O_NONBLOCK)
-		return true;
-	if (!make || fcntl(sock->fd, F_SETFL, flags | O_NONBLOCK))
-		return false;
-	sock->nonblock = true;
-	return true;
-}
-
-static void restore_blocking(struct user_sock *sock)
-{
-	int flags;
-
-	if (!sock->nonblock)
-		return;
-	sock->nonblock = false;
-	flags = fcntl(sock->fd, F_GETFL);
-	if (flags >= 0)
-		fcntl(sock->fd, F_SETFL, flags & ~O_NONBLOCK);
-}
-
 static bool tcp_in(const struct user_sock *sock, unsigned int states)
 {
 	struct tcp_info info;
@@ -342,7 +227,7 @@ int user_sock_error(struct user_sock *sock)
 
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
-	error = get_int(sock->fd, SOL_SOCKET, SO_ERROR);
+	error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
 	if (!error && !sock->error && tcp_in(sock, STATE(TCP_CLOSE)))
 		error = ECONNRESET;
 	if (error)
@@ -353,7 +238,7 @@ int user_sock_error(struct user_sock *sock)
 /* Of a socket that was being connected: 0, -EINPROGRESS, or a positive errno. */
 int user_sock_connected(struct user_sock *sock)
 {
-	int error = get_int(sock->fd, SOL_SOCKET, SO_ERROR);
+	int error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
 
 	if (error > 0)
 		return error;
@@ -442,17 +327,15 @@ void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_g
 		sock->rx = NULL;
 	if (halves & USER_TX)
 		sock->tx = NULL;
-	if (!close_for_good && (halves & USER_RX))
-		restore_source(sock);
-	if (!close_for_good && (halves & USER_TX))
-		restore_sink(sock);
+	if (!close_for_good)
+		user_option_restore(sock, halves);
 	user_busy_release(sock, halves);
 	if (sock->halves)
 		return;
 	if (close_for_good)
 		never_linger(sock);
 	/* others may have this description, of a pipe often */
-	restore_blocking(sock);
+	user_option_block(sock);
 	if (sock->held) {
 		epoll_ctl(u->epoll, EPOLL_CTL_DEL, sock->fd, NULL);
 		if (close_for_good)

@@ -86,14 +86,16 @@ struct user_flow {
 	uint64_t bytes, left;
 	uint8_t stalled;		/* enum spl_wants, for spl_stat() */
 	uint8_t streak;			/* full reads in a row; in bulk, small ones */
-	uint8_t matched;		/* bytes of the delimiter that the last accepted bytes end with */
+	uint8_t matched;		/* bytes of the delimiter that the last vetted bytes end with */
+	uint32_t vetted;		/* of the source's next bytes: looked at, and part of the flow */
 	bool counted : 1;		/* out came from the source */
 	bool queued : 1;		/* to be run */
 	bool bulk : 1;			/* through a pipe */
 	bool shut : 1;			/* we have shut the sink down */
 	bool over : 1;			/* end of stream, all delivered and passed on */
 	bool eof : 1;			/* the source is at its end */
-	bool delimited : 1;		/* the delimiter has passed */
+	bool found : 1;			/* the vetted bytes end with the delimiter */
+	bool delimited : 1;		/* it has passed */
 };
 
 enum user_phase { USER_CONNECTING, USER_RUNNING, USER_SUFFIX, USER_DRAINING, USER_ENDED };

@@ -263,25 +263,29 @@ static enum user_verdict copy_step(struct user *u, struct user_flow *flow, size_
 
 /* ---- peek */
 
-/* How much of what is in u->buf belongs to the flow, and whether the delimiter ends it. */
-static size_t up_to_delim(const struct user *u, const struct user_flow *flow, size_t len, bool *found)
+/*
+ * How much of what is in u->buf belongs to the flow. What a delimiter was looked for in, and the sink did not take at
+ * once, is sent later without looking again.
+ */
+static size_t vet(const struct user *u, struct user_flow *flow, size_t len)
 {
 	unsigned int matched = flow->matched;
+	bool found;
 
-	*found = false;
-	return flow->op->delim_len ? user_delim_find(flow->op, &matched, u->buf, len, found) : len;
+	if (flow->vetted || !flow->op->delim_len)
+		return len;
+	flow->vetted = (uint32_t)user_delim_find(flow->op, &matched, u->buf, len, &found);
+	flow->matched = (uint8_t)matched;
+	flow->found = found;
+	return flow->vetted;
 }
 
 /* The sink has accepted so many of the bytes in u->buf, which the source still has. */
 static int take(struct user *u, struct user_flow *flow, size_t n)
 {
-	unsigned int matched = flow->matched;
-	bool found;
-
-	if (flow->op->delim_len) {
-		user_delim_find(flow->op, &matched, u->buf, n, &found);
-		flow->matched = (uint8_t)matched;
-		flow->delimited = found;
+	if (flow->vetted) {
+		flow->vetted -= (uint32_t)n;
+		flow->delimited = flow->found && !flow->vetted;
 	}
 	if (flow->left != SPL_ALL)
 		flow->left -= n;
@@ -291,14 +295,13 @@ static int take(struct user *u, struct user_flow *flow, size_t n)
 
 static enum user_verdict peek_step(struct user *u, struct user_flow *flow, size_t *share)
 {
-	size_t want = wanted(u, flow), len;
+	size_t want = flow->vetted ? flow->vetted : wanted(u, flow), len;
 	ssize_t got = user_io_peek(u, flow->src, want), n;
-	bool found;
 	int r;
 
 	if (got <= 0)
 		return read_failed(u, flow, got);
-	len = up_to_delim(u, flow, (size_t)got, &found);
+	len = vet(u, flow, (size_t)got);
 	n = user_io_write(flow->dst, u->buf, len);
 	if (n < 0)
 		return write_failed(u, flow, n);

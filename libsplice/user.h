@@ -11,6 +11,7 @@
 #define SPL_USER_H
 
 #include <sys/queue.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "engine.h"
@@ -21,6 +22,7 @@ enum user_half { USER_RX = 1 << 0, USER_TX = 1 << 1 };
 
 enum user_kind {
 	USER_TCP,
+	USER_UNIX,
 	USER_STREAM,		/* another kind of stream socket */
 	USER_PIPE,
 };
@@ -122,6 +124,7 @@ struct user_op {
 	bool timed : 1;			/* a timer is reserved */
 	bool prefixed : 1;		/* a prefix has been sent within the first attempt */
 	bool our_failure : 1;		/* neither end failed, we cannot go on */
+	bool intact : 1;		/* what comes next is nothing for a sink: kept ends go on as they are */
 	bool peek : 1;			/* bytes that are copied stay on the source until the sink has them */
 	bool pipes : 1;			/* and pipes may be used */
 	unsigned char delim[SPL_DELIM_MAX];
@@ -200,6 +203,7 @@ bool user_unix_mirror(const struct user_sock *a, const struct user_sock *b);
 
 /* user_io.c */
 ssize_t user_io_read(struct user_sock *sock, void *buf, size_t len);
+ssize_t user_io_recvmsg(struct user_sock *sock, struct msghdr *msg, int flags);
 ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
 int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
 ssize_t user_io_look(struct user_sock *sock);
@@ -208,6 +212,9 @@ ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t l
 ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to);
 void user_io_hush(struct user *u);
 void user_io_unhush(struct user *u);
+
+/* user_rights.c */
+ssize_t user_rights_peek(struct user_sock *sock, void *buf, size_t len);
 
 /* user_pipe.c */
 struct user_pipe *user_pipe_get(struct user *u);
@@ -241,6 +248,7 @@ void user_phase_source_broke(struct user *u, struct user_flow *flow);
 void user_phase_eof(struct user *u, struct user_flow *flow);
 void user_phase_finish(struct user *u, struct user_op *op, enum spl_cause cause);
 void user_phase_fail(struct user *u, struct user_op *op, const struct user_sock *end, int error);
+void user_phase_balk(struct user *u, struct user_flow *flow, int error);
 void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
 void user_phase_suffixed(struct user *u, struct user_op *op);
 void user_phase_timed(struct user *u, struct user_op *op);

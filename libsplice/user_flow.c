@@ -5,6 +5,7 @@
  *   copy   recv, send. What a full sink does not take is kept in flow->out until it does.
  *   peek   recv(MSG_PEEK), send, and then the source gives up what the sink took: nothing is
  *          ever held, for one more system call.
+ *          Of a unix socket always, which may bring what is no byte.
  *   bulk   splice(2) through a pipe from the pool, when the source keeps filling the buffer: below
  *          some KB two splices cost more than a copy, above they cost less.
  *
@@ -61,6 +62,10 @@ static enum user_verdict read_failed(struct user *u, struct user_flow *flow, ssi
 
 	if (n == -EAGAIN)
 		return source_empty(flow);
+	if (n == -EPROTO && flow->src->kind == USER_UNIX) {
+		user_phase_balk(u, flow, EPROTO);
+		return USER_OVER;
+	}
 	error = n ? (int)-n : flow->src->error;
 	/* a reset that another operation was told of looks like the end; EPIPE is one that came after the end */
 	if (!n && (!error || error == EPIPE || flow->src->kind != USER_TCP)) {
@@ -128,10 +133,16 @@ static bool can_bulk(const struct user_flow *flow)
 	       user_option_nonblock(flow->src, op->owns) && user_option_nonblock(flow->dst, op->owns);
 }
 
+/* Taken unseen, descriptors would be lost. */
+static bool may_bulk(const struct user_flow *flow)
+{
+	return flow->src->kind != USER_UNIX;
+}
+
 /* Counts the reads that came full. */
 static void heed_size(struct user_flow *flow, bool full)
 {
-	flow->streak = full ? flow->streak + 1 : 0;
+	flow->streak = full && may_bulk(flow) ? flow->streak + 1 : 0;
 	if (flow->streak < BULK_AFTER)
 		return;
 	flow->streak = 0;
@@ -378,7 +389,9 @@ static enum user_verdict step(struct user *u, struct user_flow *flow, size_t *sh
 		return USER_WANTS_WRITE;
 	if (flow->bulk)
 		return fill_pipe(u, flow);
-	return flow->op->peek ? peek_step(u, flow, share) : copy_step(u, flow, share);
+	if (flow->op->peek || flow->src->kind == USER_UNIX)
+		return peek_step(u, flow, share);
+	return copy_step(u, flow, share);
 }
 
 void user_flow_queue(struct user *u, struct user_flow *flow)

@@ -84,6 +84,12 @@ ssize_t user_io_read(struct user_sock *sock, void *buf, size_t len)
 	return UNINTERRUPTED(recv(sock->fd, buf, len, MSG_DONTWAIT));
 }
 
+/* For what recv() does not tell. */
+ssize_t user_io_recvmsg(struct user_sock *sock, struct msghdr *msg, int flags)
+{
+	return UNINTERRUPTED(recvmsg(sock->fd, msg, flags | MSG_DONTWAIT));
+}
+
 /* What is in a pipe, through another into which tee() puts the same pages. */
 static ssize_t peek_pipe(struct user *u, struct user_sock *sock, size_t len)
 {
@@ -110,6 +116,8 @@ ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len)
 		len = sizeof(u->buf);
 	if (sock->kind == USER_PIPE)
 		return peek_pipe(u, sock, len);
+	if (sock->kind == USER_UNIX)
+		return user_rights_peek(sock, u->buf, len);
 	return UNINTERRUPTED(recv(sock->fd, u->buf, len, MSG_DONTWAIT | MSG_PEEK));
 }
 

@@ -32,7 +32,7 @@ static void prepare_source(struct user_sock *sock, bool peek)
 	lowat = user_option_get(sock->fd, SOL_SOCKET, SO_RCVLOWAT);
 	if (lowat > 1 && user_option_set(sock->fd, SOL_SOCKET, SO_RCVLOWAT, 1))
 		sock->lowat = lowat;
-	if (!peek)
+	if (!peek && sock->kind != USER_UNIX)
 		return;
 	/* errors are negative as well, and stand for what is the default */
 	off = user_option_get(sock->fd, SOL_SOCKET, SO_PEEK_OFF);

@@ -211,6 +211,14 @@ void user_phase_fail(struct user *u, struct user_op *op, const struct user_sock 
 	user_phase_end(u, op, end == op->flow[0].src ? SPL_SOURCE_FAILED : SPL_SINK_FAILED, error);
 }
 
+/* What is next on the source cannot be forwarded, and stays there: the flow has failed, its ends have not. */
+void user_phase_balk(struct user *u, struct user_flow *flow, int error)
+{
+	flow->op->our_failure = true;
+	flow->op->intact = true;
+	user_phase_fail(u, flow->op, flow->src, error);
+}
+
 /* A refused connection leaves a source that the caller still has for the next attempt. */
 static bool resets(const struct user_op *op, enum spl_cause cause)
 {
@@ -218,7 +226,7 @@ static bool resets(const struct user_op *op, enum spl_cause cause)
 		return true;
 	if (!op->owns || (cause != SPL_SOURCE_FAILED && cause != SPL_SINK_FAILED))
 		return false;
-	return op->phase != USER_CONNECTING || !(op->flags & SPL_F_KEEP);
+	return !(op->flags & SPL_F_KEEP) || !(op->intact || op->phase == USER_CONNECTING);
 }
 
 static void reset(struct user_op *op)

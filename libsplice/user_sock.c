@@ -77,6 +77,7 @@ static int admit_stream(struct user_sock *sock, unsigned int half)
 		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
 	if (getpeername(sock->fd, (struct sockaddr *)&peer, &len))
 		return refuse(sock, -ENOTCONN, "the socket is not connected");
+	sock->kind = peer.ss_family == AF_UNIX ? USER_UNIX : USER_STREAM;
 	if ((half & USER_TX) && send(sock->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EPIPE)
 		return refuse(sock, -ENOTCONN, "the sink was shut down for writing, or its peer is gone");
 	return 0;
@@ -162,7 +163,7 @@ int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock 
 	else if (source != sink && source->kind == USER_TCP && sink->kind == USER_TCP)
 		loop = faces(source->fd, sink->fd) && faces(sink->fd, source->fd) &&
 		       same_net(source->fd, sink->fd);
-	else if (source != sink && source->kind == USER_STREAM && sink->kind == USER_STREAM)
+	else if (source != sink && source->kind == USER_UNIX && sink->kind == USER_UNIX)
 		loop = user_unix_mirror(source, sink);
 	return loop ? spl_refuse(u->spl, -ELOOP, "source and sink are the two ends of one connection") : 0;
 }

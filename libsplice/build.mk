@@ -7,7 +7,7 @@ LIB_OBJ_DIR	:= $(B)/obj/libsplice
 
 LIB_NAMES	:= args engine_kmod engine_kmod_msg engine_user error genl libsplice open probe queue \
 		   user_busy user_delim user_flow user_io user_op user_option user_phase user_pipe \
-		   user_rights user_sock user_timer user_unix wait
+		   user_rights user_sock user_stall user_timer user_tls user_unix wait
 LIB_OBJS	:= $(LIB_NAMES:%=$(LIB_OBJ_DIR)/%.o)
 
 LIB_CFLAGS	:= -std=gnu11 $(WARN) -fPIC -fvisibility=hidden

@@ -27,6 +27,7 @@ static void free_dead(struct user *u)
 
 	while ((sock = u->dead)) {
 		u->dead = sock->chain;
+		free(sock->tls);
 		free(sock);
 	}
 }
@@ -392,7 +393,7 @@ static int user_writeable(struct spl *s, int sink)
 	int r;
 
 	round_begin(u);
-	r = user_op_take_end(u, sink, USER_TX, false, &sock);
+	r = user_op_take_end(u, sink, USER_TX, 0, &sock);
 	if (!r) {
 		r = !!user_sock_poll(sock, POLLOUT);
 		user_sock_put(sock, USER_TX, false);

@@ -62,12 +62,19 @@ struct user_sock {
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
 	_Atomic int error;		/* that a call has taken from the socket, where nobody else will see it */
 	struct user_flow *rx, *tx;
+	struct user_tls *tls;		/* NULL: not kTLS */
 };
 
 struct user_pipe {
 	SLIST_ENTRY(user_pipe) free;
 	int fd[2];
 	size_t size, len;		/* bytes it may hold, and holds */
+};
+
+/* What is known of a descriptor that is to be an end. */
+enum user_how {
+	USER_MAY_CONNECT = 1 << 0,	/* it need not be connected yet */
+	USER_PLAIN	 = 1 << 1,	/* a new socket, on which nothing was set */
 };
 
 /* Why the pump stopped. */
@@ -96,6 +103,7 @@ struct user_flow {
 	bool shut : 1;			/* we have shut the sink down */
 	bool over : 1;			/* end of stream, all delivered and passed on */
 	bool eof : 1;			/* the source is at its end */
+	bool closing : 1;		/* which the sink will be told as soon as it can be */
 	bool found : 1;			/* the vetted bytes end with the delimiter */
 	bool delimited : 1;		/* it has passed */
 };
@@ -117,7 +125,7 @@ struct user_op {
 	uint8_t kind, phase, flows;
 	uint8_t cause;			/* once it is known: SUFFIX, DRAINING */
 	uint8_t delim_len;
-	uint8_t drain_ms;		/* how long until the next look, while draining */
+	uint8_t drain_ms;		/* how long until the next look, while draining or closing */
 	uint32_t unacked;		/* at the last look */
 	bool owns : 1;			/* a splice */
 	bool handed_back : 1;		/* reclaimed: the sockets live on */
@@ -174,17 +182,17 @@ bool user_busy_same(const struct user_sock *sock, int fd);
 void user_busy_release(struct user_sock *sock, unsigned int halves);
 
 /* user_sock.c */
-int user_sock_admit(struct user_sock *sock, unsigned int half, bool connecting);
+int user_sock_admit(struct user_sock *sock, unsigned int half, unsigned int how);
 int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock *sink);
 short user_sock_poll(const struct user_sock *sock, short events);
-bool user_sock_source_over(const struct user_sock *sock);
+bool user_sock_source_over(struct user_sock *sock);
 bool user_sock_sink_over(const struct user_sock *sock);
 int user_sock_hold(struct user_sock *sock);
 int user_sock_error(struct user_sock *sock);
 int user_sock_connected(struct user_sock *sock);
 uint32_t user_sock_unacked(const struct user_sock *sock, bool shut);
 int user_sock_shutdown(struct user_sock *sock);
-void user_sock_reset(struct user_sock *sock);
+void user_sock_reset(struct user_sock *sock, bool stays);
 int user_sock_dup(const struct user_sock *sock);
 void user_sock_forget(struct user_sock *sock, unsigned int halves);
 void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_good);
@@ -201,6 +209,16 @@ void user_option_restore(struct user_sock *sock, unsigned int halves);
 /* user_unix.c */
 bool user_unix_mirror(const struct user_sock *a, const struct user_sock *b);
 
+/* user_tls.c */
+int user_tls_find(struct user_sock *sock);
+const char *user_tls_admit(struct user_sock *sock, unsigned int half);
+ssize_t user_tls_head(struct user *u, struct user_sock *sock, bool private);
+bool user_tls_closed(const struct user_sock *sock);
+bool user_tls_readable(struct user_sock *sock);
+void user_tls_sent(struct user_sock *sock, size_t n);
+bool user_tls_settled(struct user_sock *sock);
+int user_tls_finish(struct user_sock *sock);
+
 /* user_io.c */
 ssize_t user_io_read(struct user_sock *sock, void *buf, size_t len);
 ssize_t user_io_recvmsg(struct user_sock *sock, struct msghdr *msg, int flags);
@@ -208,6 +226,7 @@ ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
 int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
 ssize_t user_io_look(struct user_sock *sock);
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len);
+ssize_t user_io_sendmsg(struct user_sock *sock, struct msghdr *msg);
 ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t len);
 ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to);
 void user_io_hush(struct user *u);
@@ -225,6 +244,14 @@ void user_pipe_free_all(struct user *u);
 size_t user_delim_find(const struct user_op *op, unsigned int *matched, const unsigned char *p, size_t len,
 		       bool *found);
 
+/* user_stall.c */
+enum user_verdict user_stall_empty(struct user_flow *flow);
+enum user_verdict user_stall_full(struct user_flow *flow);
+enum user_verdict user_stall_short(struct user_flow *flow);
+bool user_stall_proven(const struct user_sock *src);
+enum user_verdict user_stall_read(struct user *u, struct user_flow *flow, ssize_t n, size_t *share);
+enum user_verdict user_stall_write(struct user *u, struct user_flow *flow, ssize_t n);
+
 /* user_flow.c */
 struct spl_bytes *user_bytes_new(size_t len);
 void user_flow_queue(struct user *u, struct user_flow *flow);
@@ -236,7 +263,7 @@ struct spl_bytes *user_flow_release(struct user *u, struct user_flow *flow);
 /* user_op.c */
 int user_op_new(struct user *u, const struct spl_request *req, struct user_op **out);
 void user_op_free(struct user *u, struct user_op *op);
-int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_connect, struct user_sock **out);
+int user_op_take_end(struct user *u, int fd, unsigned int halves, unsigned int how, struct user_sock **out);
 int user_op_attach(struct user *u, struct user_op *op, const struct spl_request *req);
 void user_op_detach(struct user_op *op, bool close_for_good);
 void user_op_disown(struct user *u, struct user_op *op);

@@ -42,63 +42,6 @@ static void moved(struct user *u, struct user_flow *flow, size_t n)
 	flow->op->moved = u->now;
 }
 
-/* The next step sees what follows from it. */
-static enum user_verdict source_empty(struct user_flow *flow)
-{
-	flow->src->ready &= (uint8_t)~USER_READABLE;
-	return USER_MORE;
-}
-
-static enum user_verdict sink_full(struct user_flow *flow)
-{
-	flow->dst->ready &= (uint8_t)~USER_WRITABLE;
-	return USER_MORE;
-}
-
-/* A read did not bring bytes. */
-static enum user_verdict read_failed(struct user *u, struct user_flow *flow, ssize_t n)
-{
-	int error;
-
-	if (n == -EAGAIN)
-		return source_empty(flow);
-	if (n == -EPROTO && flow->src->kind == USER_UNIX) {
-		user_phase_balk(u, flow, EPROTO);
-		return USER_OVER;
-	}
-	error = n ? (int)-n : flow->src->error;
-	/* a reset that another operation was told of looks like the end; EPIPE is one that came after the end */
-	if (!n && (!error || error == EPIPE || flow->src->kind != USER_TCP)) {
-		flow->eof = true;
-		return USER_MORE;
-	}
-	user_busy_note(flow->src, error);
-	user_phase_fail(u, flow->op, flow->src, error);
-	return USER_OVER;
-}
-
-/* A write failed. The socket's own word is better than EPIPE. */
-static enum user_verdict write_failed(struct user *u, struct user_flow *flow, ssize_t n)
-{
-	int error = 0;
-
-	if (n == -EAGAIN)
-		return sink_full(flow);
-	if (n == -EPIPE)
-		error = flow->dst->error ? flow->dst->error : user_sock_error(flow->dst);
-	if (!error)
-		error = (int)-n;
-	user_busy_note(flow->dst, error);
-	user_phase_fail(u, flow->op, flow->dst, error);
-	return USER_OVER;
-}
-
-/* After a read of less than was asked for: TCP had no more, unless the end is near or an urgent byte is in the way. */
-static bool proves_empty(const struct user_sock *src)
-{
-	return src->kind == USER_TCP && !(src->ready & USER_HUP);
-}
-
 /* ---- what goes first: prefix, suffix, what a full sink left over, the bytes of a send */
 
 static enum user_verdict push_out(struct user *u, struct user_flow *flow, size_t *share)
@@ -107,7 +50,7 @@ static enum user_verdict push_out(struct user *u, struct user_flow *flow, size_t
 	ssize_t n = user_io_write(flow->dst, out->data + out->off, out->len - out->off);
 
 	if (n < 0)
-		return write_failed(u, flow, n);
+		return user_stall_write(u, flow, n);
 	out->off += (size_t)n;
 	if (flow->counted)
 		moved(u, flow, (size_t)n);
@@ -115,7 +58,7 @@ static enum user_verdict push_out(struct user *u, struct user_flow *flow, size_t
 		flow->op->moved = u->now;
 	*share -= (size_t)n < *share ? (size_t)n : *share;
 	if (out->off < out->len)
-		return flow->dst->kind == USER_TCP ? sink_full(flow) : USER_MORE;
+		return user_stall_short(flow);
 	flow->out = NULL;
 	flow->counted = false;
 	free(out);
@@ -133,10 +76,10 @@ static bool can_bulk(const struct user_flow *flow)
 	       user_option_nonblock(flow->src, op->owns) && user_option_nonblock(flow->dst, op->owns);
 }
 
-/* Taken unseen, descriptors would be lost. */
+/* Taken unseen, descriptors would be lost. TLS splices one record a call, and knows no end of a record but the next write. */
 static bool may_bulk(const struct user_flow *flow)
 {
-	return flow->src->kind != USER_UNIX;
+	return flow->src->kind != USER_UNIX && !flow->src->tls && !flow->dst->tls;
 }
 
 /* Counts the reads that came full. */
@@ -181,12 +124,12 @@ static enum user_verdict drain_pipe(struct user *u, struct user_flow *flow, size
 	n = user_io_splice_out(p, flow->dst);
 
 	if (n <= 0)
-		return write_failed(u, flow, n ? n : -EPIPE);
+		return user_stall_write(u, flow, n ? n : -EPIPE);
 	p->len -= (size_t)n;
 	moved(u, flow, (size_t)n);
 	*share -= (size_t)n < *share ? (size_t)n : *share;
 	if (p->len)
-		return flow->dst->kind == USER_TCP ? sink_full(flow) : USER_MORE;
+		return user_stall_short(flow);
 	user_pipe_put(u, p);
 	flow->pipe = NULL;
 	return USER_MORE;
@@ -198,7 +141,7 @@ static ssize_t peer_has(struct user_flow *flow)
 	return flow->op->owns || flow->src->kind == USER_PIPE ? 1 : user_io_look(flow->src);
 }
 
-static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow)
+static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow, size_t *share)
 {
 	struct user_pipe *p = user_pipe_get(u);
 	ssize_t n;
@@ -213,7 +156,7 @@ static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow)
 	if (n <= 0) {
 		user_pipe_put(u, p);
 		if (n != -EINVAL)
-			return read_failed(u, flow, n);
+			return user_stall_read(u, flow, n, share);
 		/* not every file can be spliced */
 		flow->op->pipes = false;
 		end_bulk(flow);
@@ -246,7 +189,7 @@ static enum user_verdict spill(struct user *u, struct user_flow *flow, size_t n,
 	}
 	memcpy(flow->out->data, u->buf + n, len - n);
 	flow->counted = true;
-	return sink_full(flow);
+	return n ? user_stall_short(flow) : user_stall_full(flow);
 }
 
 static enum user_verdict copy_step(struct user *u, struct user_flow *flow, size_t *share)
@@ -255,20 +198,20 @@ static enum user_verdict copy_step(struct user *u, struct user_flow *flow, size_
 	ssize_t got = user_io_read(flow->src, u->buf, want), n;
 
 	if (got <= 0)
-		return read_failed(u, flow, got);
+		return user_stall_read(u, flow, got, share);
 	if (flow->left != SPL_ALL)
 		flow->left -= (size_t)got;
 	n = user_io_write(flow->dst, u->buf, (size_t)got);
 	if (n < 0 && n != -EAGAIN)
-		return write_failed(u, flow, n);
+		return user_stall_write(u, flow, n);
 	if (n > 0)
 		moved(u, flow, (size_t)n);
 	if (n < got)
 		return spill(u, flow, n > 0 ? (size_t)n : 0, (size_t)got);
 	*share -= (size_t)n < *share ? (size_t)n : *share;
 	heed_size(flow, (size_t)got == sizeof(u->buf));
-	if ((size_t)got < want && proves_empty(flow->src))
-		return source_empty(flow);
+	if ((size_t)got < want && user_stall_proven(flow->src))
+		return user_stall_empty(flow);
 	return USER_MORE;
 }
 
@@ -311,11 +254,11 @@ static enum user_verdict peek_step(struct user *u, struct user_flow *flow, size_
 	int r;
 
 	if (got <= 0)
-		return read_failed(u, flow, got);
+		return user_stall_read(u, flow, got, share);
 	len = vet(u, flow, (size_t)got);
 	n = user_io_write(flow->dst, u->buf, len);
 	if (n < 0)
-		return write_failed(u, flow, n);
+		return user_stall_write(u, flow, n);
 	r = take(u, flow, (size_t)n);
 	if (r) {
 		user_phase_fail(u, flow->op, flow->src, -r);
@@ -324,9 +267,9 @@ static enum user_verdict peek_step(struct user *u, struct user_flow *flow, size_
 	*share -= (size_t)n < *share ? (size_t)n : *share;
 	heed_size(flow, (size_t)got == sizeof(u->buf));
 	if ((size_t)n < len)
-		return flow->dst->kind == USER_TCP ? sink_full(flow) : USER_MORE;
-	if ((size_t)got < want && len == (size_t)got && proves_empty(flow->src))
-		return source_empty(flow);
+		return user_stall_short(flow);
+	if ((size_t)got < want && len == (size_t)got && user_stall_proven(flow->src))
+		return user_stall_empty(flow);
 	return USER_MORE;
 }
 
@@ -382,13 +325,13 @@ static enum user_verdict step(struct user *u, struct user_flow *flow, size_t *sh
 		return flow->out ? push_out(u, flow, share) : drain_pipe(u, flow, share);
 	}
 	if (ends(u, flow))
-		return may_run(flow) ? USER_MORE : USER_OVER;
+		return flow->closing ? USER_WANTS_WRITE : may_run(flow) ? USER_MORE : USER_OVER;
 	if (!(flow->src->ready & USER_READABLE))
 		return USER_WANTS_READ;
 	if (!room)
 		return USER_WANTS_WRITE;
 	if (flow->bulk)
-		return fill_pipe(u, flow);
+		return fill_pipe(u, flow, share);
 	if (flow->op->peek || flow->src->kind == USER_UNIX)
 		return peek_step(u, flow, share);
 	return copy_step(u, flow, share);

@@ -148,12 +148,24 @@ ssize_t user_io_look(struct user_sock *sock)
 
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 {
+	ssize_t n;
+
 	if (sock->nagle)
 		user_option_unnagle(sock);
-	if (sock->kind != USER_PIPE)
-		return UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
+	if (sock->kind != USER_PIPE) {
+		n = UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
+		if (sock->tls && n > 0)
+			user_tls_sent(sock, (size_t)n);
+		return n;
+	}
 	user_io_hush(sock->user);
 	return heed(sock->user, UNINTERRUPTED(write(sock->fd, buf, len)), len);
+}
+
+/* For what send() cannot say. */
+ssize_t user_io_sendmsg(struct user_sock *sock, struct msghdr *msg)
+{
+	return UNINTERRUPTED(sendmsg(sock->fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
 static ssize_t move(int from, int to, size_t len)

@@ -137,14 +137,15 @@ static void attach(struct user_flow *flow, struct user_sock *src, struct user_so
 }
 
 /* An end for one half or both, checked. */
-int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_connect, struct user_sock **out)
+int user_op_take_end(struct user *u, int fd, unsigned int halves, unsigned int how, struct user_sock **out)
 {
 	int r = user_busy_take(u, fd, halves, out);
 
 	u->asked_for = fd;
 	if (r)
 		return r;
-	r = user_sock_admit(*out, halves, may_connect);
+	(*out)->plain = how & USER_PLAIN;
+	r = user_sock_admit(*out, halves, how);
 	if (r) {
 		user_sock_put(*out, halves, false);
 		*out = NULL;
@@ -152,23 +153,39 @@ int user_op_take_end(struct user *u, int fd, unsigned int halves, bool may_conne
 	return r;
 }
 
+/* What TCP has not been given yet is waited for with a timer, before the sink is shut down or closed. */
+static int reserve_for_tls(struct user *u, struct user_op *op, const struct user_sock *a, const struct user_sock *b)
+{
+	int r;
+
+	if (op->timed || !((a && a->tls) || b->tls))
+		return 0;
+	r = user_timer_reserve(u);
+	op->timed = !r;
+	return r ? spl_refuse(u->spl, r, NULL) : 0;
+}
+
 /* Takes the ends, or none. */
 int user_op_attach(struct user *u, struct user_op *op, const struct spl_request *req)
 {
-	bool pair = req->kind == SPL_OP_PAIR, may_connect = req->opts.flags & SPL_F_CONNECTING;
+	bool pair = req->kind == SPL_OP_PAIR;
+	unsigned int plain = pair && op->owns && u->spl->plain ? USER_PLAIN : 0;
+	unsigned int may_connect = req->opts.flags & SPL_F_CONNECTING ? USER_MAY_CONNECT : 0;
 	unsigned int rx = pair ? USER_RX | USER_TX : USER_RX, tx = pair ? USER_RX | USER_TX : USER_TX;
 	struct user_sock *src = NULL, *dst = NULL;
 	int r = 0;
 
 	if (req->kind != SPL_OP_SEND)
-		r = user_op_take_end(u, req->source, rx, false, &src);
+		r = user_op_take_end(u, req->source, rx, plain, &src);
 	if (r)
 		return user_busy_check_file(u, req->sink, r);
-	r = user_op_take_end(u, req->sink, tx, may_connect, &dst);
+	r = user_op_take_end(u, req->sink, tx, plain | may_connect, &dst);
 	if (r == -EBUSY && pair && user_busy_same(src, req->sink))
 		r = spl_refuse(u->spl, -EINVAL, "a pair takes two sockets, not the same one twice");
 	if (!r && src)
 		r = user_sock_mirror(u, src, dst);
+	if (!r)
+		r = reserve_for_tls(u, op, src, dst);
 	if (r) {
 		if (dst)
 			user_sock_put(dst, tx, false);
@@ -176,9 +193,6 @@ int user_op_attach(struct user *u, struct user_op *op, const struct spl_request 
 			user_sock_put(src, rx, false);
 		return r;
 	}
-	dst->plain = pair && op->owns && u->spl->plain;
-	if (pair)
-		src->plain = dst->plain;
 	attach(&op->flow[0], src, dst);
 	if (pair)
 		attach(&op->flow[1], dst, src);

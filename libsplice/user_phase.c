@@ -140,21 +140,50 @@ void user_phase_source_broke(struct user *u, struct user_flow *flow)
 
 /* ---- the end */
 
+/* Looks again when some time has passed, or earlier. */
+static void look_later(struct user *u, struct user_op *op)
+{
+	uint64_t due;
+
+	op->drain_ms = op->drain_ms ? op->drain_ms * 2 : DRAIN_FIRST_MS;
+	if (op->drain_ms > DRAIN_MOST_MS)
+		op->drain_ms = DRAIN_MOST_MS;
+	due = u->now + op->drain_ms;
+	if (!op->timer.place || op->timer.due > due)
+		user_timer_set(u, op, due);
+}
+
+/* 0; -EAGAIN, -EINPROGRESS: not yet; or a positive errno. */
+static int pass_end_on(struct user_flow *flow)
+{
+	int r = user_tls_finish(flow->dst), error;
+
+	if (r == -EAGAIN || r == -EINPROGRESS)
+		return r;
+	if (r < 0)
+		return (r == -EPIPE || r == -EBADMSG ? user_sock_error(flow->dst) : 0) ?: -r;
+	error = user_sock_shutdown(flow->dst);
+	flow->shut = true;
+	return error == ENOTCONN ? EPIPE : error;
+}
+
 /* All that was taken from the source is delivered, and no more will come. A pair lives on until the other way is over. */
 void user_phase_eof(struct user *u, struct user_flow *flow)
 {
 	struct user_op *op = flow->op;
-	int error = 0;
+	int r = op->owns || (op->flags & SPL_F_SHUTDOWN) ? pass_end_on(flow) : 0;
 
-	if (op->owns || (op->flags & SPL_F_SHUTDOWN)) {
-		error = user_sock_shutdown(flow->dst);
-		flow->shut = true;
-	}
-	if (error) {
-		user_phase_fail(u, op, flow->dst, error == ENOTCONN ? EPIPE : error);
+	flow->closing = r < 0;
+	if (r == -EAGAIN)
+		flow->dst->ready &= (uint8_t)~USER_WRITABLE;
+	else if (r < 0)
+		look_later(u, op);
+	else if (r)
+		user_phase_fail(u, op, flow->dst, r);
+	if (r)
 		return;
-	}
 	flow->over = true;
+	op->drain_ms = 0;
 	flow->stalled = SPL_WANTS_NOTHING;
 	if (op->flow[0].over && op->flow[op->flows - 1].over)
 		user_phase_finish(u, op, SPL_EOF);
@@ -168,17 +197,28 @@ static uint32_t unacked(const struct user_op *op)
 	return back == there ? n : n + user_sock_unacked(back->dst, back->shut);
 }
 
+static bool closes(const struct user_op *op)
+{
+	return op->owns && !op->handed_back && !(op->flags & SPL_F_KEEP);
+}
+
+static bool settled(const struct user_op *op)
+{
+	return user_tls_settled(op->flow[0].dst) && (op->flows == 1 || user_tls_settled(op->flow[1].dst));
+}
+
+/* Bytes that TLS has accepted would be lost with the socket, as long as TCP does not have them. */
 static void drain(struct user *u, struct user_op *op)
 {
-	if (!(op->flags & SPL_F_DRAIN) || !unacked(op)) {
+	bool draining = op->flags & SPL_F_DRAIN;
+
+	if ((!draining || !unacked(op)) && ((!draining && !closes(op)) || settled(op))) {
 		user_phase_end(u, op, op->cause, 0);
 		return;
 	}
 	op->phase = USER_DRAINING;
-	op->drain_ms = op->drain_ms ? op->drain_ms * 2 : DRAIN_FIRST_MS;
-	if (op->drain_ms > DRAIN_MOST_MS)
-		op->drain_ms = DRAIN_MOST_MS;
-	user_timer_set(u, op, u->now + op->drain_ms);
+	user_timer_stop(u, op);
+	look_later(u, op);
 }
 
 /* DONE, DELIM or EOF: what follows the last byte follows now. */
@@ -232,8 +272,8 @@ static bool resets(const struct user_op *op, enum spl_cause cause)
 static void reset(struct user_op *op)
 {
 	if (op->flow[0].src)
-		user_sock_reset(op->flow[0].src);
-	user_sock_reset(op->flow[0].dst);
+		user_sock_reset(op->flow[0].src, !closes(op));
+	user_sock_reset(op->flow[0].dst, !closes(op));
 }
 
 static bool source_over(const struct user_flow *flow)
@@ -300,7 +340,7 @@ void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, in
 		release_flow(u, &op->flow[i], op->flows == 1 ? &op->public->residue : NULL);
 	if (resetting)
 		reset(op);
-	user_op_detach(op, op->owns && !op->handed_back && !(op->flags & SPL_F_KEEP));
+	user_op_detach(op, closes(op));
 	op->phase = USER_ENDED;
 	TAILQ_INSERT_TAIL(&u->done, op, done);
 }
@@ -337,6 +377,18 @@ static void look_at_drain(struct user *u, struct user_op *op)
 		drain(u, op);
 }
 
+/* The operation goes on: its timer is for the idle limit again, and for sinks that could not be told the end yet. */
+static void look_on(struct user *u, struct user_op *op, uint64_t due)
+{
+	unsigned int i;
+
+	if (op->idle_ms)
+		user_timer_set(u, op, due);
+	for (i = 0; i < op->flows; i++)
+		if (op->flow[i].closing)
+			user_flow_queue(u, &op->flow[i]);
+}
+
 /* Its timer has come. */
 void user_phase_timed(struct user *u, struct user_op *op)
 {
@@ -346,8 +398,8 @@ void user_phase_timed(struct user *u, struct user_op *op)
 		look_at_drain(u, op);
 	else if (op->flow[0].queued || op->flow[op->flows - 1].queued)
 		user_timer_set(u, op, u->now + 1);
-	else if (due <= u->now)
+	else if (op->idle_ms && due <= u->now)
 		user_phase_end(u, op, SPL_IDLE, 0);
 	else
-		user_timer_set(u, op, due);
+		look_on(u, op, due);
 }

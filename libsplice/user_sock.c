@@ -36,14 +36,24 @@ short user_sock_poll(const struct user_sock *sock, short events)
 	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
 }
 
-static int inq(const struct user_sock *sock)
+/* Is there something to read? What TLS has decrypted TCP has no more. */
+static bool inq(struct user_sock *sock)
 {
 	int n = 0;
 
-	return ioctl(sock->fd, FIONREAD, &n) ? 0 : n;
+	if (!ioctl(sock->fd, FIONREAD, &n) && n)
+		return true;
+	return sock->tls && !(user_sock_poll(sock, 0) & POLLERR) && user_tls_readable(sock);
 }
 
-static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsigned int half, bool may_connect)
+static int admit_tls(struct user_sock *sock, unsigned int half)
+{
+	const char *why = sock->tls ? user_tls_admit(sock, half) : NULL;
+
+	return why ? refuse(sock, -EINPROGRESS, why) : 0;
+}
+
+static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsigned int half, unsigned int how)
 {
 	unsigned int state = STATE(info->tcpi_state);
 
@@ -53,14 +63,16 @@ static int admit_tcp(struct user_sock *sock, const struct tcp_info *info, unsign
 		return refuse(sock, -EOPNOTSUPP, "the socket is listening");
 	if (state & OPENING_STATES) {
 		sock->connecting = true;
-		return may_connect ? 0 : refuse(sock, -EINPROGRESS, "the socket is still connecting");
+		return how & USER_MAY_CONNECT ? 0 : refuse(sock, -EINPROGRESS, "the socket is still connecting");
 	}
+	if (!(how & USER_PLAIN) && user_tls_find(sock))
+		return refuse(sock, -ENOMEM, "no memory");
 	/* over both ways, it is a source as long as there is something to read */
 	if ((half & USER_RX) && !(state & SOURCE_STATES) && !inq(sock))
 		return refuse(sock, -ENOTCONN, "the source is not connected");
 	if ((half & USER_TX) && !(state & SINK_STATES))
 		return refuse(sock, -ENOTCONN, "the sink is not connected, or was shut down for writing");
-	return 0;
+	return admit_tls(sock, half);
 }
 
 static int admit_stream(struct user_sock *sock, unsigned int half)
@@ -101,8 +113,8 @@ static int admit_pipe(struct user_sock *sock, unsigned int half)
 	return user_option_nonblock(sock, true) ? 0 : refuse(sock, -errno, "cannot be made non-blocking");
 }
 
-/* Can it be this half? may_connect: also when it is not connected yet. Sets kind and connecting. */
-int user_sock_admit(struct user_sock *sock, unsigned int half, bool may_connect)
+/* Can it be this half? how: USER_MAY_CONNECT, USER_PLAIN. Sets kind, connecting and tls. */
+int user_sock_admit(struct user_sock *sock, unsigned int half, unsigned int how)
 {
 	struct tcp_info info;
 	socklen_t len = sizeof(info);
@@ -111,7 +123,7 @@ int user_sock_admit(struct user_sock *sock, unsigned int half, bool may_connect)
 		return admit_pipe(sock, half);
 	memset(&info, 0, sizeof(info));
 	if (!getsockopt(sock->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
-		return admit_tcp(sock, &info, half, may_connect);
+		return admit_tcp(sock, &info, half, how);
 	return admit_stream(sock, half);
 }
 
@@ -169,7 +181,7 @@ int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock 
 }
 
 /* Nothing will ever come from it again. Asked so that an error stays in the socket, for the caller. */
-bool user_sock_source_over(const struct user_sock *sock)
+bool user_sock_source_over(struct user_sock *sock)
 {
 	return (user_sock_poll(sock, POLLRDHUP) & (POLLRDHUP | POLLHUP)) && !inq(sock);
 }
@@ -229,7 +241,8 @@ int user_sock_error(struct user_sock *sock)
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
 	error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
-	if (!error && !sock->error && tcp_in(sock, STATE(TCP_CLOSE)))
+	/* and of TLS, whose work went on after a reset, by its own word for whatever hinders it */
+	if (((!error && !sock->error) || (error == EBADMSG && sock->tls)) && tcp_in(sock, STATE(TCP_CLOSE)))
 		error = ECONNRESET;
 	if (error)
 		user_busy_note(sock, error < 0 ? -error : error);
@@ -266,8 +279,11 @@ int user_sock_shutdown(struct user_sock *sock)
 	return errno;
 }
 
-/* The peer learns at once that this did not end well, also when others hold the socket too. */
-void user_sock_reset(struct user_sock *sock)
+/*
+ * The peer learns at once that this did not end well, also when others hold the socket too. Who uses kTLS cannot
+ * reset a connection but by closing it: of a socket that stays, the peer gets an end without the close_notify of a good one.
+ */
+void user_sock_reset(struct user_sock *sock, bool stays)
 {
 	struct sockaddr none = { .sa_family = AF_UNSPEC };
 	struct linger now = { .l_onoff = 1 };
@@ -277,8 +293,9 @@ void user_sock_reset(struct user_sock *sock)
 	sock->was_reset = true;
 	if (sock->kind != USER_TCP)
 		shutdown(sock->fd, SHUT_RDWR);
-	else if (connect(sock->fd, &none, sizeof(none)))
-		setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	else if (connect(sock->fd, &none, sizeof(none)) &&
+		 !setsockopt(sock->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)) && stays)
+		shutdown(sock->fd, SHUT_RDWR);
 }
 
 /* A descriptor of this file for the caller. */

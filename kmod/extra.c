@@ -48,6 +48,7 @@ static void sksplice_extra_release(struct sksplice_extra *x)
 		return;
 	kvfree(x->first.bytes);
 	kvfree(x->last.bytes);
+	sksplice_framer_free(x->framer);
 	kfree(x);
 }
 

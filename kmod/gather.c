@@ -184,3 +184,32 @@ void sksplice_gather(struct sksplice_flow *flow, struct sksplice_batch *batch, s
 			return;
 	}
 }
+
+/*
+ * slock held, not owned. Copies at most @max bytes of the stream, @skip bytes after copied_seq, to
+ * @to; an urgent byte out of line is none of them, and none was among those skipped. How many there
+ * were, -EFAULT when they cannot be read.
+ */
+int sksplice_gather_copy(struct sock *sk, size_t skip, u8 *to, size_t max)
+{
+	u32 off, seq = tcp_sk(sk)->copied_seq;
+	struct sk_buff *skb = tcp_recv_skb(sk, seq, &off);
+	size_t done = 0;
+
+	sksplice_assert_slock(sk);
+	for (seq += skip; skb; skb = skb_queue_next(&sk->sk_receive_queue, skb)) {
+		for (off = seq - TCP_SKB_CB(skb)->seq; off < skb->len && done < max;
+		     off = seq - TCP_SKB_CB(skb)->seq) {
+			size_t n = min_t(size_t, skb->len - off, max - done);
+
+			n = sksplice_before_urgent(sk, seq, n);
+			if (n && skb_copy_bits(skb, off, to + done, n))
+				return -EFAULT;
+			done += n;
+			seq += n ? : 1;		/* steps over the urgent byte */
+		}
+		if (done == max || skb_queue_is_last(&sk->sk_receive_queue, skb))
+			break;
+	}
+	return done;
+}

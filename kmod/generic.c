@@ -194,7 +194,6 @@ static enum sksplice_verdict sksplice_generic_eof(struct sksplice_flow *flow)
 	struct sksplice_op *op = flow->op;
 	int ret = 0;
 
-	WRITE_ONCE(flow->eof, true);
 	if (sksplice_op_owns(op) || (op->flags & SKSPLICE_F_SHUTDOWN))
 		ret = sksplice_proto_finish(flow);
 	if (ret == -EAGAIN)
@@ -213,10 +212,64 @@ static enum sksplice_verdict sksplice_generic_dry(struct sksplice_flow *flow, ss
 		err = sksplice_proto_source_broken(flow->src);
 	if (err)
 		return sksplice_generic_fail(flow, true, err);
-	return got ? SKSPLICE_EMPTY : sksplice_generic_eof(flow);
+	if (got)
+		return SKSPLICE_EMPTY;
+	WRITE_ONCE(flow->eof, true);
+	return sksplice_generic_eof(flow);
 }
 
-/* Mutex held. @got bytes are in @buf, and in the source. GO: there may be more. */
+/*
+ * Mutex held. The @got bytes are not enough for the framer. Are there more than a peek gives, and
+ * if not, is something behind them that ends the stream? They stay there then. The end is asked for
+ * first: then all is there. *@len: how many may be sent after all, or 0, and the run ends here.
+ */
+static enum sksplice_verdict sksplice_generic_short(struct sksplice_flow *flow, void *buf,
+						    size_t got, size_t *len)
+{
+	const struct sksplice_proto *proto = flow->src->proto;
+	bool ended = sksplice_proto_ended(flow->src);
+	ssize_t more = proto->peek(flow, buf, SKSPLICE_FRAMER_WINDOW);
+	int behind;
+
+	if (more > (ssize_t)got) {
+		enum sksplice_verdict v;
+
+		*len = more;
+		v = sksplice_framer_cut_bytes(flow, buf, len);
+		if (v != SKSPLICE_GO || *len)
+			return v;
+	}
+	if (more <= 0)
+		return sksplice_generic_dry(flow, more);
+	behind = proto->behind ? proto->behind(flow, buf, more) : 1;
+	if (behind < 0)
+		return sksplice_generic_dry(flow, behind);
+	return ended || !behind ? sksplice_generic_eof(flow) : sksplice_generic_dry(flow, -EAGAIN);
+}
+
+/* Mutex held. How many of @got bytes that were looked at may be sent: *@len, as above. */
+static enum sksplice_verdict sksplice_generic_cut(struct sksplice_flow *flow, void *buf, size_t got,
+						  size_t *len)
+{
+	enum sksplice_verdict v;
+
+	*len = got;
+	if (likely(!flow->extra))
+		return SKSPLICE_GO;
+	v = sksplice_framer_cut_bytes(flow, buf, len);
+	return v == SKSPLICE_GO && !*len ? sksplice_generic_short(flow, buf, got, len) : v;
+}
+
+/* Mutex held. How many bytes to look at: a framer must see what it may, however few are to move. */
+static size_t sksplice_generic_max(const struct sksplice_flow *flow, size_t budget)
+{
+	bool framed = unlikely(flow->extra) && flow->extra->framer;
+
+	return max_t(u64, min3((u64)SKSPLICE_GENERIC_BUF, (u64)budget, flow->left),
+		     framed ? SKSPLICE_FRAMER_WINDOW : 0);
+}
+
+/* Mutex held. @got bytes are in @buf, and in the source, and may be sent. GO: there may be more. */
 static enum sksplice_verdict sksplice_generic_step(struct sksplice_flow *flow, const void *buf,
 						   size_t got, size_t *budget)
 {
@@ -228,8 +281,10 @@ static enum sksplice_verdict sksplice_generic_step(struct sksplice_flow *flow, c
 		return sksplice_generic_sent(flow, sent, len);
 	if (unlikely(flow->extra))
 		sksplice_delim_took(flow->extra, buf, sent, len);
-	*budget -= sent;
+	*budget -= min_t(size_t, *budget, sent);
 	sksplice_flow_moved(flow, sent);
+	if (unlikely(flow->extra))
+		sksplice_framer_passed(flow, sent);
 	err = sksplice_generic_consume(flow, sent);
 	if (err)
 		return sksplice_generic_fail(flow, true, -err);
@@ -250,15 +305,17 @@ static enum sksplice_verdict sksplice_generic_loop(struct sksplice_flow *flow, v
 	enum sksplice_verdict v;
 
 	while (budget && rounds--) {
-		size_t max = min3((u64)SKSPLICE_GENERIC_BUF, (u64)budget, flow->left);
+		size_t max = sksplice_generic_max(flow, budget), len = 0;
 		ssize_t got;
 
 		if (READ_ONCE(flow->op->ending))
 			return SKSPLICE_STOPPED;
 		got = flow->src->proto->peek(flow, buf, max);
-		if (got <= 0)
-			return sksplice_generic_dry(flow, got);
-		v = sksplice_generic_step(flow, buf, got, &budget);
+		v = got > 0 ? sksplice_generic_cut(flow, buf, got, &len) :
+			      sksplice_generic_dry(flow, got);
+		if (!len)
+			return v;
+		v = sksplice_generic_step(flow, buf, len, &budget);
 		if (v == SKSPLICE_STOPPED)
 			return v;
 		if (sksplice_generic_complete(flow))

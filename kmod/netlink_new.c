@@ -160,6 +160,29 @@ static int sksplice_nl_measure(struct genl_info *info, struct sksplice_op *op, s
 		return SKSPLICE_REFUSE(why, -EINVAL, "data is for a send");
 	if (info->attrs[SKSPLICE_A_DELIM] && op->kind != SKSPLICE_KIND_FORWARD)
 		return SKSPLICE_REFUSE(why, -EINVAL, "a delimiter is for a forward");
+	if (info->attrs[SKSPLICE_A_FRAMER] && op->kind != SKSPLICE_KIND_FORWARD)
+		return SKSPLICE_REFUSE(why, -EINVAL, "a framer is for a forward");
+	if (info->attrs[SKSPLICE_A_FRAMER] && info->attrs[SKSPLICE_A_DELIM])
+		return SKSPLICE_REFUSE(why, -EINVAL, "a framer and a delimiter exclude each other");
+	return 0;
+}
+
+/* n of a forward, in bytes or in records; U64_MAX: there is none. */
+static u64 sksplice_nl_n(const struct genl_info *info)
+{
+	return info->attrs[SKSPLICE_A_LIMIT] ? nla_get_u64(info->attrs[SKSPLICE_A_LIMIT]) : U64_MAX;
+}
+
+static int sksplice_nl_framer(const struct genl_info *info, struct sksplice_extra *x,
+			      const char **why)
+{
+	struct sksplice_framer *framer;
+
+	framer = sksplice_framer_new(nla_get_u32(info->attrs[SKSPLICE_A_FRAMER]),
+				     sksplice_nl_n(info), why);
+	if (IS_ERR(framer))
+		return PTR_ERR(framer);
+	x->framer = framer;
 	return 0;
 }
 
@@ -167,11 +190,12 @@ static int sksplice_nl_measure(struct genl_info *info, struct sksplice_op *op, s
 static int sksplice_nl_extra(struct genl_info *info, struct sksplice_op *op, const char **why)
 {
 	const struct nlattr *delim = info->attrs[SKSPLICE_A_DELIM];
+	bool framed = info->attrs[SKSPLICE_A_FRAMER];
 	struct sksplice_extra *x;
 	size_t len[3];
 	int i, ret = sksplice_nl_measure(info, op, len, why);
 
-	if (ret || (!len[0] && !len[2] && !delim && !sksplice_op_sends(op) &&
+	if (ret || (!len[0] && !len[2] && !delim && !framed && !sksplice_op_sends(op) &&
 		    !(op->flags & (SKSPLICE_F_DRAIN | SKSPLICE_F_CONNECTING))))
 		return ret;
 	ret = sksplice_extra_new(op, len);
@@ -189,18 +213,18 @@ static int sksplice_nl_extra(struct genl_info *info, struct sksplice_op *op, con
 		x->delim_len = nla_len(delim);
 		memcpy(x->delim, nla_data(delim), x->delim_len);
 	}
-	return 0;
+	return framed ? sksplice_nl_framer(info, x, why) : 0;
 }
 
-/* n of a forward may be 0; a limit of 0 on a splice is none. */
+/* In bytes. n of a forward may be 0, of records as well; a limit of 0 on a splice is none. */
 static u64 sksplice_nl_limit(struct genl_info *info, enum sksplice_kind kind)
 {
-	u64 limit = U64_MAX;
+	u64 limit = sksplice_nl_n(info);
 
 	if (kind == SKSPLICE_KIND_SEND)
 		return sksplice_nl_pieces(info, SKSPLICE_A_DATA, NULL);
-	if (info->attrs[SKSPLICE_A_LIMIT])
-		limit = nla_get_u64(info->attrs[SKSPLICE_A_LIMIT]);
+	if (limit && info->attrs[SKSPLICE_A_FRAMER])
+		return U64_MAX;
 	return limit || kind == SKSPLICE_KIND_FORWARD ? limit : U64_MAX;
 }
 

@@ -33,6 +33,7 @@ const struct nla_policy sksplice_policy_new[SKSPLICE_A_MAX + 1] = {
 	[SKSPLICE_A_SUFFIX]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_PIECE_MAX),
 	[SKSPLICE_A_DATA]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_PIECE_MAX),
 	[SKSPLICE_A_DELIM]	= NLA_POLICY_RANGE(NLA_BINARY, 1, SKSPLICE_DELIM_MAX),
+	[SKSPLICE_A_FRAMER]	= { .type = NLA_U32 },
 };
 
 const struct nla_policy sksplice_policy_writeable[SKSPLICE_A_MAX + 1] = {

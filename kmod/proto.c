@@ -249,6 +249,21 @@ bool sksplice_proto_source_over(const struct sksplice_sock *ss)
 	       skb_queue_empty_lockless(&sk->sk_receive_queue);
 }
 
+/*
+ * A hint without the slock, to be asked for before the bytes are looked at: will no more come than
+ * are there then?
+ */
+bool sksplice_proto_ended(const struct sksplice_sock *ss)
+{
+	const struct sock *sk = ss->sk;
+	bool ended = (READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN) || sock_flag(sk, SOCK_DONE);
+
+	if (IS_ENABLED(CONFIG_VSOCKETS) && sk->sk_family == AF_VSOCK)
+		ended |= READ_ONCE(vsock_sk(sk)->peer_shutdown) & SEND_SHUTDOWN;
+	smp_rmb();	/* bytes go before the end in all families */
+	return ended;
+}
+
 /* slock held. */
 bool sksplice_proto_sink_over(const struct sksplice_sock *ss)
 {

@@ -52,6 +52,7 @@
 struct sksplice_op;
 struct sksplice_flow;
 struct sksplice_sock;
+struct sksplice_framer;
 
 /*
  * A kind of socket, as the generic way sees it; see proto.c. Calls sleep, in a run of the flow;
@@ -63,6 +64,8 @@ struct sksplice_proto {
 	int (*admit)(struct socket *sock, int want, const char **why);
 	/* bytes that are left where they are; 0: end of stream; -EAGAIN; or why no more will come */
 	ssize_t (*peek)(struct sksplice_flow *flow, void *buf, size_t len);
+	/* what is behind @len bytes, all there are: 0: end; -errno; 1: nothing; or NULL */
+	int (*behind)(struct sksplice_flow *flow, void *buf, size_t len);
 	ssize_t (*send)(struct sksplice_flow *flow, const void *buf, size_t len);	/* NULL: plainly */
 	int (*finish)(struct sksplice_flow *flow);	/* what goes before the FIN; -EAGAIN; or NULL */
 	bool (*settled)(const struct sock *sk);		/* holds nothing of what it accepted; or NULL */
@@ -131,7 +134,7 @@ struct sksplice_flow {
 	u32 write_seq;					/* s of dst: where we left the sink */
 	u32 reply_seq;					/* s of src: the source's own write_seq then */
 	u64 bytes;					/* r(s of src): accepted by the sink */
-	u64 left;					/* s of src: until the limit */
+	u64 left;					/* s of src: until the limit; of records see framer.c */
 	u64 runs_inline;				/* r(s of src) */
 	u64 runs_worker;				/* r(s of src) */
 	u64 missed;					/* r: lossy */
@@ -166,6 +169,7 @@ struct sksplice_extra {
 	u8 matched;					/* S: bytes of it that the last accepted ones are */
 	u8 matching;					/* S: the same after the batch */
 	u8 delim[SKSPLICE_DELIM_MAX];			/* c */
+	struct sksplice_framer *framer;			/* c: NULL: none; its own */
 };
 
 /* What operations have whose ends are not both plain TCP; see generic.c. */
@@ -415,6 +419,7 @@ bool sksplice_proto_settled(const struct sksplice_sock *ss);
 int sksplice_proto_sink_broken(const struct sksplice_sock *ss);
 int sksplice_proto_source_broken(const struct sksplice_sock *ss);
 bool sksplice_proto_source_over(const struct sksplice_sock *ss);
+bool sksplice_proto_ended(const struct sksplice_sock *ss);
 bool sksplice_proto_sink_over(const struct sksplice_sock *ss);
 u32 sksplice_proto_unacked(const struct sksplice_flow *flow);
 bool sksplice_proto_mirror(const struct sock *a, const struct sock *b);
@@ -427,6 +432,7 @@ bool sksplice_tls_is(const struct sock *sk);
 /* gather.c */
 struct sksplice_batch;
 void sksplice_gather(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max);
+int sksplice_gather_copy(struct sock *sk, size_t skip, u8 *to, size_t max);
 
 /* delim.c */
 size_t sksplice_delim_find(struct sksplice_extra *x, const u8 *p, size_t len);
@@ -435,6 +441,16 @@ bool sksplice_delim_met(const struct sksplice_extra *x);
 void sksplice_delim_cut(struct sksplice_extra *x, struct sksplice_batch *batch);
 bool sksplice_delim_passed(struct sksplice_extra *x, const struct sksplice_batch *batch,
 			   size_t sent);
+
+/* framer.c */
+#define SKSPLICE_FRAMER_WINDOW 256	/* what a program gets to see of a record */
+struct sksplice_framer *sksplice_framer_new(u32 fd, u64 records, const char **why);
+void sksplice_framer_free(struct sksplice_framer *framer);
+enum sksplice_verdict sksplice_framer_cut(struct sksplice_flow *flow,
+					  struct sksplice_batch *batch);
+enum sksplice_verdict sksplice_framer_cut_bytes(struct sksplice_flow *flow, const u8 *bytes,
+						size_t *len);
+void sksplice_framer_passed(struct sksplice_flow *flow, size_t sent);
 
 /* send.c */
 ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len);

@@ -377,8 +377,9 @@ enum sksplice_verdict sksplice_tcp_ready(struct sksplice_flow *flow)
 	return SKSPLICE_GO;
 }
 
-/* Both slocks held. The next bytes, up to where the flow ends. */
-static void sksplice_tcp_peek(struct sksplice_flow *flow, struct sksplice_batch *batch, size_t max)
+/* Both slocks held. The next bytes, up to where the flow ends. GO, or the run ends here. */
+static enum sksplice_verdict sksplice_tcp_peek(struct sksplice_flow *flow,
+					       struct sksplice_batch *batch, size_t max)
 {
 	/* all of it is looked through, however little the sink then takes */
 	if (unlikely(flow->extra) && flow->extra->delim_len)
@@ -386,6 +387,7 @@ static void sksplice_tcp_peek(struct sksplice_flow *flow, struct sksplice_batch 
 	sksplice_gather(flow, batch, min_t(u64, max, flow->left));
 	if (unlikely(flow->extra))
 		sksplice_delim_cut(flow->extra, batch);
+	return unlikely(flow->extra) ? sksplice_framer_cut(flow, batch) : SKSPLICE_GO;
 }
 
 /*
@@ -402,7 +404,9 @@ enum sksplice_verdict sksplice_tcp_move(struct sksplice_flow *flow, size_t budge
 	while (flow->left && budget && rounds--) {
 		ssize_t sent;
 
-		sksplice_tcp_peek(flow, &batch, budget);
+		v = sksplice_tcp_peek(flow, &batch, budget);
+		if (v != SKSPLICE_GO)
+			return v;
 		if (batch.broken) {
 			sksplice_flow_fail(flow, true, EFAULT);
 			return SKSPLICE_STOPPED;
@@ -417,6 +421,8 @@ enum sksplice_verdict sksplice_tcp_move(struct sksplice_flow *flow, size_t budge
 
 			budget -= sent;
 			sksplice_tcp_accept(flow, sent);
+			if (unlikely(flow->extra))
+				sksplice_framer_passed(flow, sent);
 			if (delim && flow->left)
 				return sksplice_flow_done(flow, SKSPLICE_CAUSE_DELIM);
 		}

@@ -132,6 +132,25 @@ static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t l
 	return sksplice_tls_meaning(type, head, n);
 }
 
+/* A record behind the data that was looked at has been decrypted with it, and is kept with it. */
+static int sksplice_tls_behind(struct sksplice_flow *flow, void *buf, size_t len)
+{
+	const struct tls_sw_context_rx *sw = tls_get_ctx(sksplice_src(flow))->priv_ctx_rx;
+	struct sk_buff *skb;
+
+	skb_queue_walk(&sw->rx_list, skb) {
+		u8 p[2], type = ((struct sk_skb_cb *)skb->cb)->tls.control;
+		int n = min(strp_msg(skb)->full_len, 2);
+
+		if (type == SKSPLICE_TLS_DATA)
+			continue;
+		if (skb_copy_bits(skb, strp_msg(skb)->offset, p, n))
+			n = 0;
+		return sksplice_tls_meaning(type, p, n);
+	}
+	return 1;
+}
+
 /*
  * No more than TCP has room for: what it does not take TLS keeps, and closing the socket would
  * lose it. When it can be written to there is room for a third of its buffer, at the least.
@@ -206,6 +225,7 @@ const struct sksplice_proto sksplice_proto_tls = {
 	.tcp = true,
 	.admit = sksplice_tls_admit,
 	.peek = sksplice_tls_peek,
+	.behind = sksplice_tls_behind,
 	.send = sksplice_tls_send,
 	.finish = sksplice_tls_finish,
 	.settled = sksplice_tls_settled,

@@ -98,6 +98,14 @@ static ssize_t sksplice_unix_peek(struct sksplice_flow *flow, void *buf, size_t 
 	}
 }
 
+/* There are more bytes, and peek does not give them: they come with descriptors. */
+static int sksplice_unix_behind(struct sksplice_flow *flow, void *buf, size_t len)
+{
+	bool more;
+
+	return sksplice_unix_plain(sksplice_src(flow), len + 1, &more) <= len && more ? -EPROTO : 1;
+}
+
 /*
  * The kernel puts a sender's credentials to the bytes, also for receivers that ask for them only
  * later. We send from a kernel thread, which is root and nobody: they are to be those of who began
@@ -136,5 +144,6 @@ static ssize_t sksplice_unix_send(struct sksplice_flow *flow, const void *buf, s
 const struct sksplice_proto sksplice_proto_unix = {
 	.admit = sksplice_unix_admit,
 	.peek = sksplice_unix_peek,
+	.behind = sksplice_unix_behind,
 	.send = sksplice_unix_send,
 };

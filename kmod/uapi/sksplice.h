@@ -40,7 +40,7 @@ enum sksplice_state {
 
 /* Why an operation ended; same order as enum spl_cause in libsplice.h. */
 enum sksplice_cause {
-	SKSPLICE_CAUSE_DONE,		/* n bytes forwarded, or the limit reached */
+	SKSPLICE_CAUSE_DONE,		/* n bytes or records forwarded, or the limit reached */
 	SKSPLICE_CAUSE_EOF,		/* end of stream on the source(s) */
 	SKSPLICE_CAUSE_DELIM,		/* the delimiter was forwarded */
 	SKSPLICE_CAUSE_CANCELED,	/* canceled or reclaimed by its owner */
@@ -91,7 +91,7 @@ enum sksplice_attr {
 	SKSPLICE_A_KIND,		/* u32: enum sksplice_kind */
 	SKSPLICE_A_SOURCE_FD,		/* u32: of the caller */
 	SKSPLICE_A_SINK_FD,		/* u32: of the caller */
-	SKSPLICE_A_LIMIT,		/* u64: forward: n, absent: to the end of stream; else: the most each way */
+	SKSPLICE_A_LIMIT,		/* u64: forward: n (of FRAMER's records), absent: to the end of stream; else: the most each way */
 	SKSPLICE_A_FLAGS,		/* u32: SKSPLICE_F_* */
 	SKSPLICE_A_IDLE_MS,		/* u32: end after so long without a byte; 0: never */
 	SKSPLICE_A_USER_DATA,		/* u64: comes back in the event */
@@ -120,6 +120,7 @@ enum sksplice_attr {
 	SKSPLICE_A_SUFFIX,		/* binary, pieces: sent last, with cause DONE or DELIM */
 	SKSPLICE_A_DATA,		/* binary, pieces: of a send, the bytes */
 	SKSPLICE_A_DELIM,		/* binary: of a forward, ends after these bytes */
+	SKSPLICE_A_FRAMER,		/* u32: of a forward, descriptor of a BPF program that finds its records */
 	__SKSPLICE_A_MAX,
 };
 #define SKSPLICE_A_MAX (__SKSPLICE_A_MAX - 1)

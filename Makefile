@@ -13,19 +13,23 @@ LIB_TARGETS	:=
 TOOL_TARGETS	:=
 TEST_TARGETS	:=
 
-all: lib tools module
+all: lib tools bpf-if-clang module
 
 include libsplice/build.mk
 include tools/build.mk
+include bpf/build.mk
 include selftests/build.mk
 include selftests/bench/build.mk
 include examples/build.mk
 
 lib: $(LIB_TARGETS)
 tools: $(TOOL_TARGETS)
+bpf: $(BPF_OBJECTS)
+# Who has no clang may well have no use for framers either.
+bpf-if-clang: $(if $(shell command -v $(BPF_CLANG)),bpf)
 examples: $(EXAMPLE_PROGRAMS)
 tests: setup
-	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(TEST_TARGETS)
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools bpf $(TEST_TARGETS)
 
 # All processors, unless "make -j" has said otherwise.
 JOBS	= $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -83,7 +87,7 @@ bench:
 	@B=$(B) selftests/bench/bench
 
 SBINDIR	?= $(PREFIX)/sbin
-install: lib tools
+install: lib tools bpf-if-clang
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR)
 	install -m 644 $(B)/libsplice.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(B)/$(LIB_SONAME) $(DESTDIR)$(LIBDIR)/
@@ -91,6 +95,7 @@ install: lib tools
 	install -m 644 $(B)/libsplice.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
 	install -m 644 libsplice/libsplice.h $(DESTDIR)$(INCLUDEDIR)/
 	install -m 755 $(B)/splicectl $(DESTDIR)$(SBINDIR)/
+	for f in $(BPF_OBJECTS); do [ ! -f $$f ] || install -D -m 644 -t $(DESTDIR)$(LIBDIR)/libsplice $$f || exit 1; done
 
 # KVER must be a release of this machine's own.
 install-module: module
@@ -102,6 +107,7 @@ clean:
 
 help:
 	@echo "make                 build/libsplice.so .a .pc, build/splicectl, build/sksplice.ko"
+	@echo "make bpf             build/bpf/length32.bpf.o, websocket.bpf.o: framers"
 	@echo "make module KVER=V   the module for kernel V"
 	@echo "make examples        build/examples/sni_proxy and http_body: small proxies to read and to copy"
 	@echo "make modules-all     the module for every supported kernel"
@@ -114,4 +120,4 @@ help:
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench install install-module clean help

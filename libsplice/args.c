@@ -87,6 +87,8 @@ static int check_kind(struct spl *s, const struct spl_request *req)
 
 	if (req->kind != SPL_OP_FORWARD && (o->delim_len || o->framer))
 		return spl_refuse(s, -EINVAL, "a delimiter or a framer is for forwards only");
+	if (o->delim_len && o->framer)
+		return spl_refuse(s, -EINVAL, "a delimiter and a framer exclude each other");
 	if ((req->kind == SPL_OP_FORWARD || req->kind == SPL_OP_SEND) && o->max)
 		return spl_refuse(s, -EINVAL, "max is for splices only");
 	if ((req->kind == SPL_OP_FORWARD || req->kind == SPL_OP_SEND) && (o->flags & SPL_F_KEEP))

@@ -174,6 +174,8 @@ static void put_op(const struct kmod *k, struct nlmsghdr *nlh, const struct spl_
 	mnl_attr_put_u64(nlh, SKSPLICE_A_USER_DATA, op->opts.user_data);
 	if (op->opts.delim_len)
 		mnl_attr_put(nlh, SKSPLICE_A_DELIM, op->opts.delim_len, op->opts.delim);
+	if (op->opts.framer)
+		mnl_attr_put_u32(nlh, SKSPLICE_A_FRAMER, (uint32_t)op->opts.framer);
 	put_pieces(nlh, SKSPLICE_A_PREFIX, op->opts.prefix, op->opts.prefix_len);
 	put_pieces(nlh, SKSPLICE_A_SUFFIX, op->opts.suffix, op->opts.suffix_len);
 	if (sends)
@@ -392,7 +394,7 @@ const struct spl_engine_ops spl_engine_kmod = {
 	.caps = SPL_CAP_EXACT | SPL_CAP_LOSSLESS | SPL_CAP_EXCLUSIVE | SPL_CAP_SURVIVES | SPL_CAP_ADMIN |
 		SPL_CAP_ZEROCOPY,
 	.flags = SPL_F_SHUTDOWN | SPL_F_DRAIN | SPL_F_CONNECTING | SPL_F_KEEP,
-	.features = SPL_FEATURE_PREFIX | SPL_FEATURE_SUFFIX | SPL_FEATURE_DELIM | SPL_FEATURE_SEND,
+	.features = SPL_FEATURE_PREFIX | SPL_FEATURE_SUFFIX | SPL_FEATURE_DELIM | SPL_FEATURE_FRAMER | SPL_FEATURE_SEND,
 	.open = kmod_open,
 	.close = kmod_close,
 	.start = kmod_start,

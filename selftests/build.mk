@@ -2,7 +2,7 @@
 # Builds the test programs into $(B)/selftests/. Included by the top-level Makefile.
 
 # One program per name, with the harness's main(); helpers have their own.
-TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
+TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim framer framers framer_behind send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
 	 rights events netlink_fuzz stress lib_args ktls ktls_record unix_ends
 TEST_HELPERS := hold peer
 TEST_COMMON := util ends stream tls nl drive driven
@@ -27,8 +27,18 @@ $(TEST_OBJ)/header_cc.o: selftests/header.cc libsplice/libsplice.h
 	@mkdir -p $(@D)
 	$(CXX) -std=c++11 $(WARN) -Ilibsplice -c -o $@ $<
 
+FRAMER_TESTS := $(addprefix $(B)/selftests/,framer framers framer_behind)
+# Framers are part of the programs that test them: a guest needs no file more.
+$(TEST_OBJ)/framer_progs.bpf.o: selftests/framer_progs.bpf.c
+	@mkdir -p $(@D)
+	$(BPF_CLANG) $(BPF_CFLAGS) -c -o $@ $<
+$(TEST_OBJ)/framed.o: $(TEST_OBJ)/framer_progs.bpf.o $(BPF_OBJECTS)
+$(TEST_OBJ)/framed.o: TEST_CFLAGS += -DBPF_DIR='"$(B)/bpf/"' -DPROGS_DIR='"$(TEST_OBJ)/"'
+$(FRAMER_TESTS): $(TEST_OBJ)/framed.o
+$(FRAMER_TESTS): LDLIBS = -lbpf
+
 $(TEST_PROGRAMS): $(B)/selftests/%: $(TEST_OBJ)/%.o $(TEST_COMMON:%=$(TEST_OBJ)/%.o) $(B)/libsplice.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -pthread -o $@ $^ $(LDFLAGS) -lmnl
+	$(CC) $(CFLAGS) -pthread -o $@ $^ $(LDFLAGS) -lmnl $(LDLIBS)
 
 -include $(wildcard $(TEST_OBJ)/*.d)

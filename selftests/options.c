@@ -119,6 +119,15 @@ TEST_F(options, delim)
 	refused(EINVAL, forward(OPTS(.delim = "12345678901234567", .delim_len = 17)));
 }
 
+/* There need not be one: the shape is looked at first. */
+TEST_F(options, framer)
+{
+	refused(EINVAL, splice(OPTS(.framer = 999)));
+	refused(EINVAL, pair(OPTS(.framer = 999)));
+	refused(EINVAL, forward(OPTS(.framer = 999, .delim = "\n", .delim_len = 1)));
+	refused(EBADF, forward(OPTS(.framer = -1)));
+}
+
 /* What a forward has no use for is a mistake, not a wish to be ignored. */
 TEST_F(options, of_a_splice)
 {
@@ -132,12 +141,6 @@ TEST_F(options, not_supported_by_user)
 {
 	refused(EOPNOTSUPP, forward(OPTS(.framer = 3)));
 	EXPECT_EQ(-EOPNOTSUPP, spl_adopt(self->s, 1));
-}
-
-NEEDS(options, not_supported_by_kmod, NEEDS_KMOD);
-TEST_F(options, not_supported_by_kmod)
-{
-	refused(EOPNOTSUPP, forward(OPTS(.framer = 3)));
 }
 
 SUITE_MAIN

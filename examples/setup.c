@@ -91,27 +91,12 @@ int listen_on(const char *text, int flags)
 	return error;
 }
 
-/* An engine that lacks something says so before it looks at the descriptors, which no engine takes here: 0 is no connection's end. */
-static bool lacks_prefix(struct spl *s, int no_socket)
-{
-	struct spl_opts opts = { .sz = sizeof(opts), .flags = SPL_F_CONNECTING, .prefix = "x", .prefix_len = 1 };
-	uint64_t token;
-
-	return spl_forward(s, no_socket, no_socket, 0, &opts, &token) == -EOPNOTSUPP;
-}
-
-/* The best engine of this machine that can put bytes in front and wait for a connect; the module cannot in this version. */
+/* The best engine of this machine, unless the environment says which: see spl_open(). */
 struct spl *open_context(void)
 {
-	struct spl_open_opts user = { .sz = sizeof(user), .engine = SPL_ENGINE_USER };
 	struct spl *s;
-	int error = spl_open(&s, NULL);
 
-	if (!error && lacks_prefix(s, spl_fd(s))) {
-		spl_close(s);
-		error = spl_open(&s, &user);
-	}
-	if (error)
+	if (spl_open(&s, NULL))
 		fprintf(stderr, "no engine: %s\n", spl_strerror_last(NULL));
 	return s;
 }

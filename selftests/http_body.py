@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""http_body.py: the example http_body, with messages made by hand and with curl. Runs on the host as any user.
+"""http_body.py: the example http_body, with messages made by hand and with curl. Runs on the host as any user, and in the
+guests with the module.
 
 Arguments: some of the tests, by name.
 """

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""sni_proxy.py: the example sni_proxy, with ClientHellos made by hand and with real TLS. Runs on the host as any user.
+"""sni_proxy.py: the example sni_proxy, with ClientHellos made by hand and with real TLS. Runs on the host as any user,
+and in the guests with the module.
 
 Arguments: some of the tests, by name.
 """
@@ -249,7 +250,7 @@ def survives_any_wrong_byte():
             except BlockingIOError:
                 server.settimeout(PATIENCE)
         server.close()
-        until(lambda: p.sockets() == 1, "all are gone")
+        until(p.rests, "all are gone")
         assert p.process.poll() is None
 
 

@@ -3,7 +3,8 @@
 EXAMPLE_OBJ := $(B)/obj/examples
 EXAMPLE_sni_proxy := sni_proxy sni_client setup hello proxy_header upstream
 EXAMPLE_http_body := http_body http_io setup head
-EXAMPLE_PROGRAMS := $(B)/examples/sni_proxy $(B)/examples/http_body
+EXAMPLE_tls_relay := tls_relay tls_client tls_keys setup
+EXAMPLE_PROGRAMS := $(B)/examples/sni_proxy $(B)/examples/http_body $(B)/examples/tls_relay
 
 TEST_TARGETS += $(EXAMPLE_PROGRAMS)
 
@@ -13,6 +14,8 @@ $(EXAMPLE_OBJ)/%.o: examples/%.c examples/build.mk
 
 $(B)/examples/sni_proxy: $(EXAMPLE_sni_proxy:%=$(EXAMPLE_OBJ)/%.o) $(B)/libsplice.a
 $(B)/examples/http_body: $(EXAMPLE_http_body:%=$(EXAMPLE_OBJ)/%.o) $(B)/libsplice.a
+$(B)/examples/tls_relay: $(EXAMPLE_tls_relay:%=$(EXAMPLE_OBJ)/%.o) $(B)/libsplice.a
+$(B)/examples/tls_relay: LDLIBS += -lssl -lcrypto
 $(EXAMPLE_PROGRAMS):
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lmnl $(LDLIBS)

@@ -70,18 +70,22 @@ def nowhere():
         return s.getsockname()
 
 
+def short(data):
+    return repr(data) if len(data) < 300 else f"{len(data)} bytes, {data[:100]!r}..."
+
+
 def take(s, n):
     got = b""
     while len(got) < n:
         part = s.recv(n - len(got))
-        assert part, f"the end after {got!r}"
+        assert part, f"the end after {short(got)}"
         got += part
     return got
 
 
 def expect(s, wanted):
     got = take(s, len(wanted))
-    assert got == wanted, f"{got!r}, not {wanted!r}"
+    assert got == wanted, f"{short(got)}, not {short(wanted)}"
 
 
 def quiet(s, seconds=0.2):
@@ -181,7 +185,9 @@ class Program:
 
     def __exit__(self, kind, *_):
         try:
-            if not kind:
+            if kind:
+                print("".join(f"# it said: {line}\n" for line in self.said().splitlines()[-10:]), end="")
+            else:
                 until(lambda: not self.children(), "its processes end with their clients")
                 until(self.rests, "its sockets are closed")
                 assert self.process.poll() is None, f"it has ended: {self.said()}"

@@ -149,7 +149,7 @@ TEST_F(connecting, pair)
 		close_fd(&self->r.s);
 		self->r.s = accept(self->listening, NULL, NULL);
 		ASSERT_LE(0, self->r.s);
-		poll_fd(self->r.s, POLLIN, 300);
+		poll_fd(self->r.s, POLLIN, 5000);
 	}
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, 1001));
 	EXPECT_EQ(0, alive(self->r.s, self->r.c));

@@ -123,7 +123,8 @@ TEST_F_TIMEOUT(immediate, ping_pong, 120)
 	free(us);
 	TH_LOG("round trip us: median %u, 98th percentile %u, max %u", t.median, t.p98, t.max);
 	EXPECT_GT(self->limit_us / 2, t.median);
-	EXPECT_GT(self->limit_us, t.p98);
+	/* what a worker moves waits for its turn on a busy machine, but not each time */
+	EXPECT_GT(self->limit_us * (variant->net < NET_UNIX || variant->engine == SPL_ENGINE_USER ? 1 : 5), t.p98);
 	EXPECT_GT(2000000, t.max);
 }
 

@@ -247,7 +247,7 @@ TEST_F(ktls_record, damaged_in_a_pair)
 		ASSERT_EQ(0, put_bytes(self->r.c, wire, len));
 		failed(SPL_SOURCE_FAILED, EBADMSG);
 		EXPECT_EQ(0, self->ev.bytes);
-		EXPECT_EQ(0, at_reset(self->r.s));
+		EXPECT_EQ(0, keep ? at_cut_by(variant->engine, self->r.b, self->r.s) : at_reset(self->r.s));
 		relay_close(&self->r);
 		close_fd(&self->cipher[0]);
 		close_fd(&self->cipher[1]);

@@ -174,7 +174,7 @@ static void slot_disturb(FIXTURE_DATA(churn) *self, struct slot *p)
 
 TEST_F_TIMEOUT(churn, everything, 400)
 {
-	unsigned int i, j, rounds = variant->from == NET_V4 ? scaled(1500) : scaled(500), begun_count = 0;
+	unsigned int i, j, rounds = scaled(variant->from == NET_V4 ? 1500 : bulk(variant->from, 600)), begun_count = 0;
 
 	for (i = 0; i < SLOTS; i++)
 		self->slot[i].token = 0;

@@ -112,6 +112,25 @@ void sksplice_extra_attached(struct sksplice_flow *flow)
 	flow->extra->fresh = sksplice_dst(flow)->sk_state == TCP_SYN_SENT;
 }
 
+/* Both slocks held. Where the stream from a socket that was just connected begins. */
+static void sksplice_extra_begins(struct sksplice_flow *back)
+{
+	struct sock *sk = sksplice_src(back);
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!back->src->proto->tcp)
+		return;
+	if (back->op->generic) {
+		local_bh_disable();
+		bh_lock_sock(sk);
+	}
+	back->copied_seq = tp->rcv_nxt - (u32)tp->bytes_received;
+	if (back->op->generic) {
+		bh_unlock_sock(sk);
+		local_bh_enable();
+	}
+}
+
 /*
  * Both slocks held. TCP has called state_change once the sink was connected, error_report when it
  * was refused; both kick. Until then the source is not read, but may fail. Where the sink's stream
@@ -136,8 +155,8 @@ static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 	}
 	if (sksplice_tcp_connecting(sink))
 		return SKSPLICE_FULL;
-	if (back != there && there->extra->fresh && !op->generic)
-		back->copied_seq = tcp_sk(sink)->rcv_nxt - (u32)tcp_sk(sink)->bytes_received;
+	if (back != there && there->extra->fresh)
+		sksplice_extra_begins(back);
 	sksplice_extra_enter(there->extra, SKSPLICE_PHASE_RUNNING);
 	return SKSPLICE_GO;
 }

@@ -119,6 +119,21 @@ static int sksplice_generic_consume(struct sksplice_flow *flow, size_t sent)
 }
 
 /*
+ * Mutex held. TCP calls when there is room if SOCK_NOSPACE is set, which who takes less than all of
+ * what he is given does not always do. GO: there is room by now.
+ */
+static enum sksplice_verdict sksplice_generic_full(struct sksplice_flow *flow)
+{
+	struct sock *sk = sksplice_dst(flow);
+
+	if (!flow->dst->proto->tcp)
+		return SKSPLICE_FULL;
+	set_bit(SOCK_NOSPACE, &sk->sk_socket->flags);
+	smp_mb__after_atomic();	/* as in poll: room that was made before is seen */
+	return sk_stream_is_writeable(sk) ? SKSPLICE_GO : SKSPLICE_FULL;
+}
+
+/*
  * Mutex held. As sksplice_tcp_sent(): does the run go on? Who takes less than it was given has no
  * room, and calls when it has; TCP also when it has no memory, and then nothing may be under way
  * whose acknowledgment would make it call.
@@ -140,7 +155,7 @@ enum sksplice_verdict sksplice_generic_sent(struct sksplice_flow *flow, ssize_t 
 			sent = -ENOMEM;
 	}
 	if (sent > 0 || sent == -EAGAIN)
-		return SKSPLICE_FULL;
+		return sksplice_generic_full(flow);
 	if (!sent || sent == -ENOMEM || sent == -ENOBUFS) {
 		sksplice_count(nomem);
 		return SKSPLICE_NOMEM;
@@ -244,7 +259,10 @@ static enum sksplice_verdict sksplice_generic_short(struct sksplice_flow *flow, 
 	behind = proto->behind ? proto->behind(flow, buf, more) : 1;
 	if (behind < 0)
 		return sksplice_generic_dry(flow, behind);
-	return ended || !behind ? sksplice_generic_eof(flow) : sksplice_generic_dry(flow, -EAGAIN);
+	if (!ended && behind)
+		return sksplice_generic_dry(flow, -EAGAIN);
+	behind = sksplice_proto_source_broken(flow->src);
+	return behind ? sksplice_generic_fail(flow, true, behind) : sksplice_generic_eof(flow);
 }
 
 /* Mutex held. How many of @got bytes that were looked at may be sent: *@len, as above. */
@@ -423,7 +441,7 @@ enum sksplice_verdict sksplice_generic_run(struct sksplice_flow *flow, void **sp
 
 	if (!sksplice_generic_trylock(flow))
 		return v;
-	if (sksplice_user_enter(flow)) {
+	if (sksplice_flow_live(flow) && sksplice_user_enter(flow)) {
 		v = sksplice_generic_locked(flow);
 		*spent = sksplice_extra_spent(flow);
 		sksplice_user_leave(flow);

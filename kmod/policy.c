@@ -239,7 +239,7 @@ void sksplice_user_leave(struct sksplice_flow *flow)
 	spin_unlock_bh(&user->lock);
 }
 
-/* Context: process, no work of the flow is left. It waits no longer, and gives back what it got. */
+/* Context: process, the flow is stopped. It waits no longer, and gives back what it got. */
 void sksplice_user_forget(struct sksplice_flow *flow)
 {
 	struct sksplice_user *user = flow->op->user;

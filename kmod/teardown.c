@@ -12,7 +12,10 @@
  * 2. Wait. Callbacks and the worker itself queue a flow's worker; a run kicks the other flow of a
  *    pair, too, but only with both slocks and both ends of each flow there, so before the end of
  *    phase one. The first are gone; cancel_delayed_work_sync() ends the second even when it
- *    requeues itself. Now nothing but this work refers to the flows.
+ *    requeues itself. A generic flow is also kicked by the other one when that has run, and in its
+ *    turn by any flow of its user: first it is taken off the list of those that wait, which is done
+ *    under the lock that they kick under, and none is put there that is stopped; and the first flow
+ *    is canceled once more. Now nothing but this work refers to the flows.
  * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
  *    is sent. The files were held until here, so sockets, their netns and modules were there.
  *
@@ -66,10 +69,13 @@ static void sksplice_teardown_wait(struct sksplice_op *op)
 {
 	int i;
 
-	for (i = 0; i < op->nr_flows; i++)
-		cancel_delayed_work_sync(&op->flow[i].work);
 	for (i = 0; op->generic && i < op->nr_flows; i++)
 		sksplice_user_forget(&op->flow[i]);
+	for (i = 0; i < op->nr_flows; i++)
+		cancel_delayed_work_sync(&op->flow[i].work);
+	/* the last run of the second generic flow may have kicked the first */
+	if (op->generic)
+		cancel_delayed_work_sync(&op->flow[0].work);
 }
 
 /* What is no byte of the stream is there to be read by a caller who has the sockets. */

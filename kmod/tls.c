@@ -21,6 +21,9 @@
 #define SKSPLICE_TLS_TICKET		4
 #define SKSPLICE_TLS_KEY_UPDATE		24
 
+/* Records passed over in one look. */
+#define SKSPLICE_TLS_ROUNDS 32
+
 /* A hint without the slock. */
 bool sksplice_tls_is(const struct sock *sk)
 {
@@ -71,7 +74,7 @@ static ssize_t sksplice_tls_recv(struct sksplice_sock *ss, void *buf, size_t len
 
 /*
  * Records that are empty stay behind when they were only looked at, charged to nobody, and a peer can
- * send any number of them. Nobody but who reads touches that list, and that are we.
+ * send any number of them. The lock is for a thread that was on its way into recv() before we came.
  */
 static bool sksplice_tls_drop_empty(const struct sksplice_sock *ss)
 {
@@ -79,6 +82,7 @@ static bool sksplice_tls_drop_empty(const struct sksplice_sock *ss)
 	struct sk_buff *skb, *next;
 	bool any = false;
 
+	lock_sock(ss->sk);
 	skb_queue_walk_safe(&sw->rx_list, skb, next) {
 		if (strp_msg(skb)->full_len)
 			continue;
@@ -86,6 +90,7 @@ static bool sksplice_tls_drop_empty(const struct sksplice_sock *ss)
 		consume_skb(skb);
 		any = true;
 	}
+	release_sock(ss->sk);
 	return any;
 }
 
@@ -93,9 +98,14 @@ static bool sksplice_tls_drop_empty(const struct sksplice_sock *ss)
 static size_t sksplice_tls_left(const struct sksplice_sock *ss)
 {
 	const struct tls_sw_context_rx *sw = tls_get_ctx(ss->sk)->priv_ctx_rx;
-	struct sk_buff *skb = skb_peek(&sw->rx_list);
+	struct sk_buff *skb;
+	size_t left;
 
-	return skb ? strp_msg(skb)->full_len : 0;
+	lock_sock(ss->sk);
+	skb = skb_peek(&sw->rx_list);
+	left = skb ? strp_msg(skb)->full_len : 0;
+	release_sock(ss->sk);
+	return left;
 }
 
 /* A ticket for another session: of no use to anybody once both ends are the operation's. */
@@ -108,19 +118,30 @@ static bool sksplice_tls_skip(const struct sksplice_flow *flow, u8 type, const u
 	       sksplice_tls_recv(flow->src, NULL, left, 0, &type) == left;
 }
 
+/* As recv(MSG_PEEK). *@again: nothing but empty records was there, or only what was before them. */
+static ssize_t sksplice_tls_look(struct sksplice_sock *ss, void *buf, size_t len, u8 *type,
+				 bool *again)
+{
+	ssize_t n = sksplice_tls_recv(ss, buf, len, MSG_PEEK, type);
+	bool empty = sksplice_tls_drop_empty(ss);
+
+	/* the end of what is empty looks like the end of all */
+	*again = !n && *type == SKSPLICE_TLS_DATA && empty;
+	return n;
+}
+
+/* A peer can send what is passed over faster than it is: a run does so many, then comes another. */
 static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t len)
 {
-	u8 type, head[4];
-	ssize_t n;
+	int rounds = SKSPLICE_TLS_ROUNDS;
 
-	do {
-		bool empty;
+	while (rounds--) {
+		u8 type, head[4];
+		bool again;
+		ssize_t n = sksplice_tls_look(flow->src, buf, len, &type, &again);
 
-		do {
-			n = sksplice_tls_recv(flow->src, buf, len, MSG_PEEK, &type);
-			empty = sksplice_tls_drop_empty(flow->src);
-			/* the end of what is empty looks like the end of all */
-		} while (!n && type && empty && !READ_ONCE(flow->op->ending));
+		if (again)
+			continue;
 		if (n < 0 || !type)
 			return n;
 		if (type == SKSPLICE_TLS_DATA)
@@ -128,8 +149,11 @@ static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t l
 		n = sksplice_tls_recv(flow->src, head, sizeof(head), MSG_PEEK, &type);
 		if (n <= 0)
 			return -EBADMSG;
-	} while (sksplice_tls_skip(flow, type, head));
-	return sksplice_tls_meaning(type, head, n);
+		if (!sksplice_tls_skip(flow, type, head))
+			return sksplice_tls_meaning(type, head, n);
+	}
+	sksplice_pump_kick(flow);
+	return -EAGAIN;
 }
 
 /* A record behind the data that was looked at has been decrypted with it, and is kept with it. */
@@ -137,7 +161,9 @@ static int sksplice_tls_behind(struct sksplice_flow *flow, void *buf, size_t len
 {
 	const struct tls_sw_context_rx *sw = tls_get_ctx(sksplice_src(flow))->priv_ctx_rx;
 	struct sk_buff *skb;
+	int ret = 1;
 
+	lock_sock(sksplice_src(flow));
 	skb_queue_walk(&sw->rx_list, skb) {
 		u8 p[2], type = ((struct sk_skb_cb *)skb->cb)->tls.control;
 		int n = min(strp_msg(skb)->full_len, 2);
@@ -146,9 +172,11 @@ static int sksplice_tls_behind(struct sksplice_flow *flow, void *buf, size_t len
 			continue;
 		if (skb_copy_bits(skb, strp_msg(skb)->offset, p, n))
 			n = 0;
-		return sksplice_tls_meaning(type, p, n);
+		ret = sksplice_tls_meaning(type, p, n);
+		break;
 	}
-	return 1;
+	release_sock(sksplice_src(flow));
+	return ret;
 }
 
 /*

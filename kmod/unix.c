@@ -50,8 +50,7 @@ static int sksplice_unix_admit(struct socket *sock, int want, const char **why)
 
 /*
  * Bytes in the queue before the first that descriptors come with, at most @max or a little more.
- * *@more: such do come. Only we take from the queue. An urgent byte, which may be skipped in reading,
- * does not count.
+ * *@more: such do come. Only we take from the queue. An urgent byte counts if reading gives it.
  */
 static size_t sksplice_unix_plain(struct sock *sk, size_t max, bool *more)
 {
@@ -66,7 +65,7 @@ static size_t sksplice_unix_plain(struct sock *sk, size_t max, bool *more)
 		*more = sksplice_unix_cb(skb)->fp;
 		if (*more || len >= max)
 			break;
-		if (skb != sksplice_unix_oob(sk))
+		if (skb != sksplice_unix_oob(sk) || sock_flag(sk, SOCK_URGINLINE))
 			len += skb->len - sksplice_unix_cb(skb)->consumed;
 	}
 	spin_unlock_irqrestore(&queue->lock, flags);
@@ -79,9 +78,10 @@ static size_t sksplice_unix_plain(struct sock *sk, size_t max, bool *more)
  */
 static ssize_t sksplice_unix_peek(struct sksplice_flow *flow, void *buf, size_t len)
 {
+	int rounds = 4;
 	ssize_t n;
 
-	for (;;) {
+	while (rounds--) {
 		struct msghdr msg = { };
 		bool more;
 		size_t plain = sksplice_unix_plain(sksplice_src(flow), len, &more);
@@ -96,6 +96,8 @@ static ssize_t sksplice_unix_peek(struct sksplice_flow *flow, void *buf, size_t 
 		if (sksplice_unix_plain(sksplice_src(flow), 1, &more) && !more)
 			return n;
 	}
+	sksplice_pump_kick(flow);
+	return -EAGAIN;
 }
 
 /* There are more bytes, and peek does not give them: they come with descriptors. */

@@ -127,10 +127,11 @@ TEST_F_TIMEOUT(oneway, residue_of_what_was_given, 60)
 	EXPECT_EQ(0, take_residue(self->s, self->token, SEED, 0));
 	rest = take_rest(self->r.s, SEED, 0);
 	/* of a closed TLS socket goes what TCP had no room for yet; user cannot see that there is such */
-	if (variant->engine == SPL_ENGINE_USER && is_tls(self->r.s))
+	if (variant->engine == SPL_ENGINE_USER && is_tls(self->r.s)) {
 		EXPECT_GE(TLS_RECORD, (int64_t)ev.bytes - rest);
-	else
+	} else {
 		EXPECT_EQ((int64_t)ev.bytes, rest);
+	}
 	EXPECT_LE(rest, (int64_t)ev.bytes);
 	EXPECT_NE(0, stream_join(&tx));
 	EXPECT_LE(ev.bytes + held, tx.done);

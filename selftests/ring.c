@@ -21,12 +21,12 @@ FIXTURE_VARIANT(ring) {
 	uint32_t require;
 };
 
-KMOD_TCP(ring);
-VARIANT(ring, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX);
-VARIANT(ring, kmod_tcp2unix, .engine = SPL_ENGINE_KMOD, .net = NET_TCP_TO_UNIX);
-VARIANT(ring, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP);
-USER_SOCKETS(ring);
+KMOD_FEW(ring);
+VARIANT(ring, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
+VARIANT(ring, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
+VARIANT(ring, user_tcp2unix, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_UNIX);
 USER_LOSSLESS(ring);
+VARIANT(ring, user_tls, .engine = SPL_ENGINE_USER, .net = NET_TLS);
 
 FIXTURE_SETUP(ring)
 {

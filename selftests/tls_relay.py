@@ -8,6 +8,7 @@ Arguments: some of the tests, by name.
 import hashlib
 import os
 import random
+import shutil
 import socket
 import ssl
 import struct
@@ -25,7 +26,7 @@ from example import (IN_KERNEL, PATIENCE, TESTS, Program, accept, connect, expec
 TCP_ULP, SOL_TLS, TLS_TX = 31, 282, 1
 CHACHA20_POLY1305 = 54
 DEBUG = "debug" in os.uname().release
-MB = 16 if DEBUG else 256
+MB = 8 if DEBUG else 256  # of a download with the module; elsewhere a quarter
 DIRECTORY = tempfile.TemporaryDirectory()
 CERTIFICATE, KEY = (f"{DIRECTORY.name}/{name}" for name in ("crt", "key"))
 
@@ -461,7 +462,7 @@ def many_at_once(version):
 
 @contextmanager
 def web():
-    """nginx, with a file to get and a place to put one."""
+    """nginx, with files to get, big and part of it, and a place to put one."""
     with tempfile.TemporaryDirectory() as d:
         with closing(listen()) as free:
             port = free.getsockname()[1]
@@ -469,6 +470,9 @@ def web():
         with open(f"{d}/big", "wb") as f:
             for _ in range(MB):
                 f.write(os.urandom(1 << 20))
+                if f.tell() == MB << 18:
+                    f.flush()
+                    shutil.copy(f.name, f"{d}/part")
         paths = "".join(f"{name}_temp_path {d}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         Path(d, "conf").write_text(f"""{'user root;' if os.getuid() == 0 else ''} daemon off; pid {d}/pid; error_log {d}/log;
             events {{ }} http {{ access_log off; {paths} client_max_body_size 0;
@@ -510,26 +514,26 @@ def got_well(child):
 def curl_downloads_and_uploads(version):
     with web() as (at, d), relay(at) as p:
         url = f"https://{text(p.to)}"
-        assert got_well(curl(p, version, f"{url}/big")) == digest(f"{d}/big")
-        got_well(curl(p, version, "-T", f"{d}/big", f"{url}/put/it"))
-        assert digest(f"{d}/put/it") == digest(f"{d}/big")
-        until(lambda: p.said().count(", eof\n") == 2, f"both have ended well: {p.said()}")
+        name = "big" if os.environ["SPL_ENGINE"] == "kmod" else "part"
+        assert got_well(curl(p, version, f"{url}/{name}")) == digest(f"{d}/{name}")
+        got_well(curl(p, version, "-T", f"{d}/part", f"{url}/put/it"))
+        assert digest(f"{d}/put/it") == digest(f"{d}/part")
+        # how is a race: curl does not wait for the end it is told
+        until(lambda: p.said().count("ended ") == 2, f"both have ended: {p.said()}")
 
 
 def outlives_the_relay(version):
     """With the module the connection needs the relay no more."""
     with web() as (at, d):
-        with relay(at) as p:
-            child = curl(p, version, "--limit-rate", "4M" if DEBUG else "40M", f"https://{text(p.to)}/big")
-            first = child.stdout.read(1 << 20)
-            p.process.kill()
-            p.process.wait()
-            h = hashlib.sha256(first)
-            with child.stdout as f:
-                while part := f.read(1 << 20):
-                    h.update(part)
-            assert child.wait() == 0 and h.hexdigest() == digest(f"{d}/big")
-            p.stopped = True
+        p = relay(at)
+        child = curl(p, version, "--limit-rate", f"{MB // 8}M", f"https://{text(p.to)}/part")
+        h = hashlib.sha256(child.stdout.read(1 << 18))
+        p.process.kill()
+        p.process.wait()
+        with child.stdout as f:
+            while part := f.read(1 << 20):
+                h.update(part)
+        assert child.wait() == 0 and h.hexdigest() == digest(f"{d}/part"), f"curl says {child.returncode}"
 
 
 @test_once

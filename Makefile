@@ -109,7 +109,7 @@ help:
 	@echo "make                 build/libsplice.so .a .pc, build/splicectl, build/sksplice.ko"
 	@echo "make bpf             build/bpf/length32.bpf.o, websocket.bpf.o: framers"
 	@echo "make module KVER=V   the module for kernel V"
-	@echo "make examples        build/examples/sni_proxy and http_body: small proxies to read and to copy"
+	@echo "make examples        build/examples/sni_proxy, http_body and tls_relay: small proxies to read and to copy"
 	@echo "make modules-all     the module for every supported kernel"
 	@echo "make demo            a real download through the best engine of this machine"
 	@echo "make demo-kmod       a real download through the module, in a guest"

@@ -298,7 +298,7 @@ static int sksplice_sock_lock(struct socket *sock, const char **why)
 
 	/* a generic run of the other half comes and goes */
 	if (sksplice_ops_ours(sock))
-		most *= 10;
+		most *= 5;
 	for (tries = 0; tries < most; tries++) {
 		if (sksplice_sock_trylock(sock->sk))
 			return 0;

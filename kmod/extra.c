@@ -112,23 +112,23 @@ void sksplice_extra_attached(struct sksplice_flow *flow)
 	flow->extra->fresh = sksplice_dst(flow)->sk_state == TCP_SYN_SENT;
 }
 
-/* Both slocks held. Where the stream from a socket that was just connected begins. */
-static void sksplice_extra_begins(struct sksplice_flow *back)
+/*
+ * Both slocks held. Where the stream from a socket that was just connected begins. False: not now,
+ * somebody owns the socket, of which a generic run does not hold the slock.
+ */
+static bool sksplice_extra_begins(struct sksplice_flow *back)
 {
 	struct sock *sk = sksplice_src(back);
 	const struct tcp_sock *tp = tcp_sk(sk);
 
 	if (!back->src->proto->tcp)
-		return;
-	if (back->op->generic) {
-		local_bh_disable();
-		bh_lock_sock(sk);
-	}
+		return true;
+	if (back->op->generic && !sksplice_sock_trylock(sk))
+		return false;
 	back->copied_seq = tp->rcv_nxt - (u32)tp->bytes_received;
-	if (back->op->generic) {
-		bh_unlock_sock(sk);
-		local_bh_enable();
-	}
+	if (back->op->generic)
+		sksplice_sock_unlock(sk);
+	return true;
 }
 
 /*
@@ -155,8 +155,8 @@ static enum sksplice_verdict sksplice_extra_connect(struct sksplice_op *op)
 	}
 	if (sksplice_tcp_connecting(sink))
 		return SKSPLICE_FULL;
-	if (back != there && there->extra->fresh)
-		sksplice_extra_begins(back);
+	if (back != there && there->extra->fresh && !sksplice_extra_begins(back))
+		return SKSPLICE_MISSED;
 	sksplice_extra_enter(there->extra, SKSPLICE_PHASE_RUNNING);
 	return SKSPLICE_GO;
 }

@@ -37,6 +37,8 @@ static int sksplice_tls_admit(struct socket *sock, int want, const char **why)
 	const struct tls_context *ctx = tls_get_ctx(sock->sk);
 
 	sksplice_assert_slock(sock->sk);
+	if (ctx->rx_conf == TLS_HW_RECORD || ctx->tx_conf == TLS_HW_RECORD)
+		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "TLS in the network card is not supported");
 	if ((want & SKSPLICE_WANT_RX) && ctx->rx_conf == TLS_BASE)
 		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the TLS source has no keys yet (TLS_RX)");
 	if ((want & SKSPLICE_WANT_TX) && ctx->tx_conf == TLS_BASE)
@@ -146,9 +148,11 @@ static ssize_t sksplice_tls_peek(struct sksplice_flow *flow, void *buf, size_t l
 			return n;
 		if (type == SKSPLICE_TLS_DATA)
 			return n ? n : -EAGAIN;
-		n = sksplice_tls_recv(flow->src, head, sizeof(head), MSG_PEEK, &type);
+		/* no other record may be empty */
+		if (n)
+			n = sksplice_tls_recv(flow->src, head, sizeof(head), MSG_PEEK, &type);
 		if (n <= 0)
-			return -EBADMSG;
+			return n ? n : -EPROTO;
 		if (!sksplice_tls_skip(flow, type, head))
 			return sksplice_tls_meaning(type, head, n);
 	}

@@ -37,7 +37,7 @@ static int sksplice_tls_admit(struct socket *sock, int want, const char **why)
 	const struct tls_context *ctx = tls_get_ctx(sock->sk);
 
 	sksplice_assert_slock(sock->sk);
-	if (ctx->rx_conf == TLS_HW_RECORD || ctx->tx_conf == TLS_HW_RECORD)
+	if (ctx->rx_conf > TLS_HW || ctx->tx_conf > TLS_HW)
 		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "TLS in the network card is not supported");
 	if ((want & SKSPLICE_WANT_RX) && ctx->rx_conf == TLS_BASE)
 		return SKSPLICE_REFUSE(why, -EINPROGRESS, "the TLS source has no keys yet (TLS_RX)");

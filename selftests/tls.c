@@ -144,8 +144,11 @@ int tls_take(int fd, uint8_t type, const void *bytes, size_t len)
 /* Looking decrypts, but what was seen can be read all the same. */
 int tls_queued(int fd)
 {
-	static __thread uint8_t buf[1 << 20];
-	ssize_t n = recv(fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+	const size_t most = 1 << 20;
+	uint8_t *buf = malloc(most);
+	ssize_t n = buf ? recv(fd, buf, most, MSG_PEEK | MSG_DONTWAIT) : -1;
+	int err = errno;
 
-	return n >= 0 ? n : errno == EAGAIN || errno == EIO ? 0 : -errno;
+	free(buf);
+	return n >= 0 ? n : err == EAGAIN || err == EIO ? 0 : -err;
 }

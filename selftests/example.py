@@ -131,7 +131,7 @@ class Program:
     """An example that runs until the end of the "with"; .to is where it listens. It must be as it was by then."""
 
     def __init__(self, name, *args, on=("127.0.0.1", 0)):
-        self.err = tempfile.TemporaryFile("a+")
+        self.err = tempfile.NamedTemporaryFile("a")
         self.process = subprocess.Popen([f"{EXAMPLES}/{name}", text(on), *args], stdout=subprocess.PIPE,
                                         stderr=self.err, text=True)
         line = self.process.stdout.readline()
@@ -141,9 +141,8 @@ class Program:
         self.own = self.sockets()
 
     def said(self):
-        self.err.flush()
-        self.err.seek(0)
-        return self.err.read()
+        # opened for itself: with the program's own file description its writing would move our place in it
+        return Path(self.err.name).read_text()
 
     def says(self, what):
         until(lambda: what in self.said(), f"{what!r} in {self.said()!r}")

@@ -11,7 +11,7 @@
 
 #define HANDSHAKE_MS	10000
 #define IDLE_MS		300000
-#define RECORD_MAX	16384		/* bytes in one */
+#define FIRST_MAX	32768		/* more than OpenSSL's buffer holds */
 
 struct client *client_new(struct relay *r, int fd)
 {
@@ -67,18 +67,20 @@ bool client_greeted(struct client *c, const char **why)
 	return false;
 }
 
-/* What OpenSSL has decrypted already, if anything: the first bytes for the server. */
-static size_t take_decrypted(SSL *ssl, unsigned char to[RECORD_MAX])
+/* What OpenSSL has decrypted already, if anything: the first bytes for the server. No more is read from the socket. */
+static size_t take_decrypted(SSL *ssl, unsigned char to[FIRST_MAX])
 {
-	int n = SSL_pending(ssl) ? SSL_read(ssl, to, RECORD_MAX) : 0;
+	size_t got = 0, n;
 
-	return n > 0 ? (size_t)n : 0;
+	while (got < FIRST_MAX && SSL_pending(ssl) && SSL_read_ex(ssl, to + got, FIRST_MAX - got, &n) == 1)
+		got += n;
+	return got;
 }
 
 /* 0: the library has both. Else why not, as an errno. */
 static int call_server(struct relay *r, struct client *c)
 {
-	unsigned char first[RECORD_MAX];
+	unsigned char first[FIRST_MAX];
 	struct spl_opts opts = {
 		.sz = sizeof(opts),
 		.flags = SPL_F_CONNECTING,

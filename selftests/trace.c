@@ -192,7 +192,7 @@ TEST_F(trace, of_one_half)
 }
 
 /* Where recv(MSG_PEEK) looks is not where the stream begins. */
-NEEDS(trace, peek_offset, NEEDS_USER);
+NEEDS(trace, peek_offset, NEEDS_USER | NEEDS_PLAIN);
 TEST_F(trace, peek_offset)
 {
 	char look[8];

@@ -230,6 +230,8 @@ int sksplice_proto_sink_broken(const struct sksplice_sock *ss)
 /* Why the stream from it will not come to its end, or 0. A hint without the slock. */
 int sksplice_proto_source_broken(const struct sksplice_sock *ss)
 {
+	if (ss->proto->broken)
+		return ss->proto->broken(ss);
 	return ss->proto->tcp ? sksplice_tcp_broken(ss) : sksplice_tcp_error(ss);
 }
 

@@ -70,6 +70,7 @@ struct sksplice_proto {
 	int (*finish)(struct sksplice_flow *flow);	/* what goes before the FIN; -EAGAIN; or NULL */
 	bool (*settled)(const struct sock *sk);		/* holds nothing of what it accepted; or NULL */
 	bool (*drained)(const struct sock *sk);		/* holds nothing to read; or NULL */
+	int (*broken)(const struct sksplice_sock *ss);	/* why a source will not come to its end; or NULL */
 };
 
 /*

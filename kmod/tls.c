@@ -120,13 +120,26 @@ static bool sksplice_tls_skip(const struct sksplice_flow *flow, u8 type, const u
 	       sksplice_tls_recv(flow->src, NULL, left, 0, &type) == left;
 }
 
+/*
+ * A hint. A peer that closed has said its FIN, and answers with a reset what comes later, such as the
+ * close_notify that the end of the other direction became. All of its stream is there, but kTLS looks
+ * at the error first.
+ */
+static bool sksplice_tls_reset_late(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_err) == EPIPE && sock_flag(sk, SOCK_DONE);
+}
+
 /* As recv(MSG_PEEK). *@again: nothing but empty records was there, or only what was before them. */
 static ssize_t sksplice_tls_look(struct sksplice_sock *ss, void *buf, size_t len, u8 *type,
 				 bool *again)
 {
+	bool late = sksplice_tls_reset_late(ss->sk) && cmpxchg(&ss->sk->sk_err, EPIPE, 0) == EPIPE;
 	ssize_t n = sksplice_tls_recv(ss, buf, len, MSG_PEEK, type);
 	bool empty = sksplice_tls_drop_empty(ss);
 
+	if (late)
+		cmpxchg(&ss->sk->sk_err, 0, EPIPE);
 	/* the end of what is empty looks like the end of all */
 	*again = !n && *type == SKSPLICE_TLS_DATA && empty;
 	return n;
@@ -253,6 +266,12 @@ static int sksplice_tls_finish(struct sksplice_flow *flow)
 	return sksplice_tls_settled(sk) ? 0 : -EAGAIN;
 }
 
+/* A hint. Why its stream will not come to its end, or 0. */
+static int sksplice_tls_broken(const struct sksplice_sock *ss)
+{
+	return sksplice_tls_reset_late(ss->sk) ? 0 : sksplice_tcp_broken(ss);
+}
+
 const struct sksplice_proto sksplice_proto_tls = {
 	.tcp = true,
 	.admit = sksplice_tls_admit,
@@ -262,4 +281,5 @@ const struct sksplice_proto sksplice_proto_tls = {
 	.finish = sksplice_tls_finish,
 	.settled = sksplice_tls_settled,
 	.drained = sksplice_tls_drained,
+	.broken = sksplice_tls_broken,
 };

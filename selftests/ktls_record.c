@@ -168,43 +168,14 @@ TEST_F_TIMEOUT(ktls_record, empty_records, 60)
 	EXPECT_EQ(10, self->ev.bytes);
 }
 
-/* The client becomes one whose segments the test writes itself; what they say comes out of cipher[]. */
-static int client_by_hand(struct relay *r, uint16_t version, int cipher[2])
-{
-	int fds[2], err;
-
-	close_fd(&r->c);
-	close_fd(&r->a);
-	err = tcp_pair(NET_V4, false, fds);
-	if (err)
-		return err;
-	r->c = fds[0];
-	r->a = fds[1];
-	err = tls_attach(r->a);
-	err = err ? err : tls_keys(r->a, version, true, TLS_BOTH);
-	err = err ? err : tcp_pair(NET_V4, false, cipher);
-	err = err ? err : tls_attach(cipher[0]);
-	return err ? err : tls_keys(cipher[0], version, false, TLS_SENDS);
-}
-
-/* The next record of the client's, encrypted: its length. */
-static int record_of(int cipher[2], uint16_t version, uint8_t type, const void *bytes, size_t len, uint8_t *out)
-{
-	int err = tls_put(cipher[0], type, bytes, len), all = len + tls_overhead(version);
-
-	if (err)
-		return err;
-	return recv(cipher[1], out, all, MSG_WAITALL) == all ? all : -EIO;
-}
-
 #define by_hand()									\
-	ASSERT_EQ(0, client_by_hand(&self->r, self->version, self->cipher))
+	ASSERT_EQ(0, tls_by_hand(&self->r, self->version, self->cipher))
 
 #define encrypted(seed, count)								\
 	({										\
 		int __len;								\
 		pattern_fill(plain, count, seed, 0);					\
-		__len = record_of(self->cipher, self->version, TLS_DATA, plain, count, wire); \
+		__len = tls_cipher(self->cipher, self->version, TLS_DATA, plain, count, wire); \
 		ASSERT_LT(0, __len);							\
 		__len;									\
 	})

@@ -152,3 +152,30 @@ int tls_queued(int fd)
 	free(buf);
 	return n >= 0 ? n : err == EAGAIN || err == EIO ? 0 : -err;
 }
+
+int tls_by_hand(struct relay *r, uint16_t version, int cipher[2])
+{
+	int fds[2], err;
+
+	close_fd(&r->c);
+	close_fd(&r->a);
+	err = tcp_pair(NET_V4, false, fds);
+	if (err)
+		return err;
+	r->c = fds[0];
+	r->a = fds[1];
+	err = tls_attach(r->a);
+	err = err ? err : tls_keys(r->a, version, true, TLS_BOTH);
+	err = err ? err : tcp_pair(NET_V4, false, cipher);
+	err = err ? err : tls_attach(cipher[0]);
+	return err ? err : tls_keys(cipher[0], version, false, TLS_SENDS);
+}
+
+int tls_cipher(int cipher[2], uint16_t version, uint8_t type, const void *bytes, size_t len, uint8_t *out)
+{
+	int err = tls_put(cipher[0], type, bytes, len), all = len + tls_overhead(version);
+
+	if (err)
+		return err;
+	return recv(cipher[1], out, all, MSG_WAITALL) == all ? all : -EIO;
+}

@@ -38,4 +38,9 @@ int tls_take(int fd, uint8_t type, const void *bytes, size_t len);
 int tls_queued(int fd);				/* bytes of plaintext that can be read */
 int tls_overhead(uint16_t version);		/* bytes that a record has more than its plaintext */
 
+/* The client becomes one whose segments the test writes itself; what they say comes out of cipher[]. */
+int tls_by_hand(struct relay *r, uint16_t version, int cipher[2]);
+/* The next record of such a client's, encrypted: its length. */
+int tls_cipher(int cipher[2], uint16_t version, uint8_t type, const void *bytes, size_t len, uint8_t *out);
+
 #endif /* SELFTESTS_TLS_H */

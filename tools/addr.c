@@ -161,6 +161,8 @@ const char *addr_format(const struct addr *addr, char text[ADDR_TEXT])
 			snprintf(text, ADDR_TEXT, "[%s]:%u", host, ntohs(addr->in6.sin6_port));
 	} else if (addr->sa.sa_family == AF_UNIX) {
 		format_unix(addr, text);
+	} else if (addr->sa.sa_family == AF_VSOCK) {
+		snprintf(text, ADDR_TEXT, "vsock:%u:%u", addr->vm.svm_cid, addr->vm.svm_port);
 	}
 	return text;
 }
@@ -175,7 +177,8 @@ int addr_from_wire(const void *data, size_t len, struct addr *out)
 		return -EBADMSG;
 	memcpy(&out->storage, data, len);
 	want = out->sa.sa_family == AF_INET ? sizeof(out->in) :
-	       out->sa.sa_family == AF_INET6 ? sizeof(out->in6) : len;
+	       out->sa.sa_family == AF_INET6 ? sizeof(out->in6) :
+	       out->sa.sa_family == AF_VSOCK ? sizeof(out->vm) : len;
 	if (len != want || (out->sa.sa_family == AF_UNIX && len > sizeof(out->un))) {
 		memset(out, 0, sizeof(*out));
 		return -EBADMSG;
@@ -202,6 +205,10 @@ struct json_object *addr_json(const struct addr *addr)
 	} else if (addr->len && addr->sa.sa_family == AF_UNIX) {
 		out_add_string(o, "family", "unix");
 		out_add_string(o, "address", addr_format(addr, text) + strlen("unix:"));
+	} else if (addr->len && addr->sa.sa_family == AF_VSOCK) {
+		out_add_string(o, "family", "vsock");
+		out_add_u64(o, "cid", addr->vm.svm_cid);
+		out_add_u64(o, "port", addr->vm.svm_port);
 	} else {
 		out_add_string(o, "family", "unknown");
 	}

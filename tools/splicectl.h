@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <linux/vm_sockets.h>
 
 #include <json-c/json.h>
 
@@ -68,6 +69,7 @@ struct addr {
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
 		struct sockaddr_un un;
+		struct sockaddr_vm vm;
 		struct sockaddr_storage storage;
 	};
 	socklen_t len;			/* 0: none */

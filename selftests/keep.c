@@ -81,7 +81,7 @@ TEST_F(keep, and_close)
 /* After the end of both streams they are open, and over. */
 TEST_F(keep, to_the_end)
 {
-	char byte;
+	char byte = 0;
 
 	lend();
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 100000));

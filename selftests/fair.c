@@ -148,7 +148,7 @@ TEST_F_TIMEOUT(fair, idle_among_busy, 60)
 	ASSERT_EQ(1, n);
 	EXPECT_EQ(self->token, ev.token);
 	EXPECT_EQ(SPL_IDLE, ev.cause);
-	EXPECT_LT(COUNT, sent);
+	EXPECT_LE(COUNT, sent);
 	EXPECT_GT(3000, now_ms() - began);
 	for (i = 0; i < COUNT; i++)
 		relay_close(r + i);

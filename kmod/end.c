@@ -151,6 +151,7 @@ static void sksplice_tcp_sink_take(struct sksplice_sock *ss, struct sksplice_flo
 {
 	struct tcp_sock *tp = tcp_sk(ss->sk);
 
+	sksplice_assert_slock(ss->sk);
 	ss->nonagle = tp->nonagle;
 	tp->nonagle = (tp->nonagle & ~TCP_NAGLE_CORK) | TCP_NAGLE_OFF;
 	flow->write_seq = tp->write_seq;

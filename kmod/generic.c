@@ -352,6 +352,7 @@ enum sksplice_verdict sksplice_generic_move(struct sksplice_flow *flow, size_t b
 	enum sksplice_verdict v;
 	void *buf;
 
+	sksplice_assert_run(flow);
 	if (last && last != flow)
 		return SKSPLICE_EMPTY;
 	if (sksplice_generic_complete(flow))

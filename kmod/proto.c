@@ -170,6 +170,7 @@ ssize_t sksplice_proto_send(struct sksplice_flow *flow, const void *buf, size_t 
 	struct sksplice_sock *ss = flow->dst;
 	struct msghdr msg = { };
 
+	sksplice_assert_run(flow);
 	if (ss->proto->send)
 		return ss->proto->send(flow, buf, len);
 	return sksplice_proto_sendmsg(ss, &msg, buf, len);
@@ -203,8 +204,10 @@ int sksplice_proto_consume(struct sksplice_sock *ss, size_t len)
 int sksplice_proto_finish(struct sksplice_flow *flow)
 {
 	struct sksplice_sock *ss = flow->dst;
-	int ret = ss->proto->finish ? ss->proto->finish(flow) : 0;
+	int ret;
 
+	sksplice_assert_run(flow);
+	ret = ss->proto->finish ? ss->proto->finish(flow) : 0;
 	if (ret)
 		return ret;
 	sksplice_ops_real(ss->ops)->shutdown(ss->sock, SHUT_WR);

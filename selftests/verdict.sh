@@ -7,7 +7,8 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 collect=$("$top/selftests/vm/program" collect) || { echo "Bail out! collect does not build"; exit 1; }
-sum() { "$top/selftests/vm/tap-sum" "$@"; }
+mkdir "$work/here"
+sum() { (cd "$work/here" && "$top/selftests/vm/tap-sum" "$@"); }
 
 # log LINE...: the log of these lines. "begin [NAME]" and "end RC" stand for the marks of a test; what is between them
 # goes through collect, as it does in a guest.
@@ -183,6 +184,23 @@ ok "matrix: the cases of one cell" [ "$(cases)" = \
 log begin 1..2 'ok 1 t.user_v4.a' 'not ok 2 t.user_v4.b' 'end 1' '# test t again: not ok 2 b' \
 	begin 1..2 'ok 1 t.user_v4.a' 'ok 2 t.user_v4.b' 'end 0' > "$work/user-1.log"
 ok "matrix: the second attempt counts" [ "$(row user_v4)" = "user_v4 1 . 2" ]
+
+# A comparison that awk takes for a redirection writes files.
+ok "it leaves no file behind" [ -z "$(ls -A "$work/here")" ]
+
+# One test with arguments, in a tree whose only program says what it was given.
+tree=$work/tree
+mkdir -p "$tree/selftests" "$tree/build/selftests" "$tree/build/vm"
+cp -r "$top/selftests/check" "$top/selftests/vm" "$tree/selftests/"
+cp "$collect" "$tree/build/vm/"
+printf '#!/bin/sh\necho "ok 1 $SPL_TEST_ENGINE $*"\necho 1..1\n' > "$tree/build/selftests/forward"
+chmod -R a+rX,u+x "$tree/build" "$tree/selftests"
+one() { "$tree/selftests/check" --test "$@" 2>&1; }
+given() { one "$1" user > "$work/out"; grep -qxF "ok 1 $2" "$tree"/build/check/user-?.log || { cat "$work/out"; false; }; }
+ok "one test on this machine" given forward "user "
+ok "and with arguments, which are no patterns of files" given "forward -t z*" "user -t z*"
+ok "its verdict" [ "$(one "forward -t z*" user | tail -n 1)" = "1 passed, 0 failed, 0 skipped" ]
+fails "one that is not of that place" one netlink_fuzz user
 
 # The messages of a kernel that must be seen, and those that must not.
 splat() { echo "$1" | grep -qE -f "$top/selftests/vm/splats"; }

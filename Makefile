@@ -31,6 +31,11 @@ examples: $(EXAMPLE_PROGRAMS)
 tests: setup
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools bpf $(TEST_TARGETS)
 
+# These run make themselves, for the same files as other goals: not at the same time. What they run has its processors.
+ifneq ($(filter tests tests-asan check check-debug test demo demo-kmod bench,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
+
 # All processors, unless "make -j" has said otherwise.
 JOBS	= $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 

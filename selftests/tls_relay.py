@@ -5,10 +5,10 @@ the kernel has no TLS, what is refused.
 
 Arguments: some of the tests, by name.
 """
+import functools
 import hashlib
 import os
 import random
-import shutil
 import socket
 import ssl
 import struct
@@ -460,19 +460,27 @@ def many_at_once(version):
         until(lambda: p.said().count(f"{size} bytes to the server, {size} back, eof\n") == count, "all have ended well")
 
 
+@functools.cache
+def served(name):
+    """A file to get, big or a part as long as a quarter of it, and its digest. Made once: that takes as long as to send it."""
+    path, h = f"{DIRECTORY.name}/{name}", hashlib.sha256()
+    with open(path, "wb") as f:
+        for _ in range(MB * 4 if name == "big" else MB):
+            data = os.urandom(1 << 18)
+            f.write(data)
+            h.update(data)
+    return path, h.hexdigest()
+
+
 @contextmanager
-def web():
-    """nginx, with files to get, big and part of it, and a place to put one."""
+def web(*names):
+    """nginx, with these files to get, and a place to put one."""
     with tempfile.TemporaryDirectory() as d:
         with closing(listen()) as free:
             port = free.getsockname()[1]
         (Path(d) / "put").mkdir()
-        with open(f"{d}/big", "wb") as f:
-            for _ in range(MB):
-                f.write(os.urandom(1 << 20))
-                if f.tell() == MB << 18:
-                    f.flush()
-                    shutil.copy(f.name, f"{d}/part")
+        for name in set(names):
+            os.symlink(served(name)[0], f"{d}/{name}")
         paths = "".join(f"{name}_temp_path {d}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         Path(d, "conf").write_text(f"""{'user root;' if os.getuid() == 0 else ''} daemon off; pid {d}/pid; error_log {d}/log;
             events {{ }} http {{ access_log off; {paths} client_max_body_size 0;
@@ -512,19 +520,19 @@ def got_well(child):
 
 @test
 def curl_downloads_and_uploads(version):
-    with web() as (at, d), relay(at) as p:
+    name = "big" if os.environ["SPL_ENGINE"] == "kmod" else "part"
+    with web(name, "part") as (at, d), relay(at) as p:
         url = f"https://{text(p.to)}"
-        name = "big" if os.environ["SPL_ENGINE"] == "kmod" else "part"
-        assert got_well(curl(p, version, f"{url}/{name}")) == digest(f"{d}/{name}")
+        assert got_well(curl(p, version, f"{url}/{name}")) == served(name)[1]
         got_well(curl(p, version, "-T", f"{d}/part", f"{url}/put/it"))
-        assert digest(f"{d}/put/it") == digest(f"{d}/part")
+        assert digest(f"{d}/put/it") == served("part")[1]
         # how is a race: curl does not wait for the end it is told
         until(lambda: p.said().count("ended ") == 2, f"both have ended: {p.said()}")
 
 
 def outlives_the_relay(version):
     """With the module the connection needs the relay no more."""
-    with web() as (at, d):
+    with web("part") as (at, d):
         p = relay(at)
         child = curl(p, version, "--limit-rate", f"{MB // 8}M", f"https://{text(p.to)}/part")
         h = hashlib.sha256(child.stdout.read(1 << 18))
@@ -533,7 +541,7 @@ def outlives_the_relay(version):
         with child.stdout as f:
             while part := f.read(1 << 20):
                 h.update(part)
-        assert child.wait() == 0 and h.hexdigest() == digest(f"{d}/part"), f"curl says {child.returncode}"
+        assert child.wait() == 0 and h.hexdigest() == served("part")[1], f"curl says {child.returncode}"
 
 
 @test_once

@@ -130,7 +130,7 @@ TEST_F(delim, zeroes)
 /* Few letters, so that beginnings are everywhere; cut anywhere; what memmem() finds is right. */
 TEST_F_TIMEOUT(delim, as_memmem, 120)
 {
-	unsigned int i, rounds = scaled(300);
+	unsigned int i, rounds = repeats(variant->net, 300);
 	char text[600], delim[16];
 	size_t len, dlen, end, off, n;
 	uint64_t state = 12;
@@ -214,7 +214,7 @@ TEST_F(delim, not_in_the_prefix)
 
 TEST_F_TIMEOUT(delim, lines, 60)
 {
-	unsigned int i, sent = 0, rounds = scaled(300);
+	unsigned int i, sent = 0, rounds = repeats(variant->net, 300);
 	char line[64];
 	int len;
 

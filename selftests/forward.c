@@ -85,7 +85,7 @@ TEST_F_TIMEOUT(forward, exact_n, 300)
 TEST_F_TIMEOUT(forward, exact_n_whole_messages, 120)
 {
 	uint64_t state = 7, in = 0, token;
-	unsigned int i, rounds = bulk(variant->net, scaled(400));
+	unsigned int i, rounds = repeats(variant->net, 400);
 	size_t n, own;
 
 	for (i = 0; i < rounds; i++, in += n + own) {

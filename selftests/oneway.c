@@ -176,7 +176,7 @@ TEST_F_TIMEOUT(oneway, reclaims, 200)
 {
 	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = SPL_ALL, .pause_us = 500 };
 	struct stream rx = { .fd = self->r.s, .seed = SEED, .len = SPL_ALL, .chunk = 30000 };
-	unsigned int i, rounds = scaled(100);
+	unsigned int i, rounds = repeats(variant->net, 100);
 	int fds[2] = { self->r.a, self->r.b };
 	uint64_t state = 3, token;
 

@@ -245,7 +245,7 @@ TEST_F_TIMEOUT(prefix, pair_ends_before_it, 60)
 /* Message by message, each with a header and a trailer of another length. */
 TEST_F_TIMEOUT(prefix, many, 60)
 {
-	unsigned int i, rounds = scaled(200);
+	unsigned int i, rounds = repeats(variant->net, 200);
 	uint64_t state = 6, pos = 0;
 	size_t n, front, rear;
 

@@ -344,7 +344,7 @@ TEST_F(splice, urgent_data)
 /* One splice after another on the same context, each with its own end. */
 TEST_F_TIMEOUT(splice, again_and_again, 120)
 {
-	unsigned int i, rounds = scaled(200);
+	unsigned int i, rounds = repeats(variant->net, 200);
 
 	for (i = 0; i < rounds; i++) {
 		give(spl_splice_pair, NULL);

@@ -31,6 +31,11 @@ unsigned int bulk(enum net net, unsigned int n)
 	return costly ? n / 8 + 1 : n;
 }
 
+unsigned int repeats(enum net net, unsigned int n)
+{
+	return scaled(n) < bulk(net, n) ? scaled(n) : bulk(net, n);
+}
+
 uint64_t now_us(void)
 {
 	struct timespec ts;

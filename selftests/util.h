@@ -59,6 +59,7 @@ enum net {
 bool on_debug_kernel(void);
 unsigned int scaled(unsigned int n);		/* n / $SPL_TEST_SCALE, /10 on a debug kernel */
 unsigned int bulk(enum net net, unsigned int n);	/* n, or less where every byte is encrypted and decrypted twice */
+unsigned int repeats(enum net net, unsigned int n);	/* scaled(n), or less where each waits for an acknowledgement, as TLS does */
 uint64_t now_ms(void);
 uint64_t now_us(void);
 void sleep_ms(unsigned int ms);

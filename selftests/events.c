@@ -137,6 +137,7 @@ TEST_F_TIMEOUT(events, overrun, 200)
 }
 
 /* An overrun must not make the context deaf for what comes after. */
+NEEDS(events, after_an_overrun, NEEDS_CHEAP_ENDS);
 TEST_F_TIMEOUT(events, after_an_overrun, 200)
 {
 	unsigned int i, round, count = variant->engine == SPL_ENGINE_KMOD ? 700 : scaled(700);

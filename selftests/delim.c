@@ -259,6 +259,9 @@ TEST_F_TIMEOUT(delim, sink_full_in_the_middle, 120)
 	unsigned int i, rounds = scaled(6) + 2;
 	int64_t before;
 
+	/* full soon; a pipe is small already */
+	set_opt(self->r.b, SOL_SOCKET, SO_SNDBUF, 65536);
+	set_opt(self->r.s, SOL_SOCKET, SO_RCVBUF, 65536);
 	for (i = 0; i < rounds; i++) {
 		before = stuff(self->r.b, SEED);
 		ASSERT_LT(0, before);

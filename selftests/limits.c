@@ -196,23 +196,25 @@ TEST_F_TIMEOUT(limits, idle_while_blocked, 60)
 /* Many with different limits end in the order of their limits. */
 TEST_F(limits, idle_in_order)
 {
-	static const unsigned int ms[] = { 500, 100, 400, 200, 300 };
-	struct relay r[ARRAY_SIZE(ms)];
+	static const unsigned int order[] = { 5, 1, 4, 2, 3 };
+	/* a guest under TCG has its pauses */
+	unsigned int ms = variant->engine == SPL_ENGINE_KMOD ? 200 : 100;
+	struct relay r[ARRAY_SIZE(order)];
 	struct spl_event ev;
 	uint64_t token;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(ms); i++) {
+	for (i = 0; i < ARRAY_SIZE(order); i++)
 		ASSERT_EQ(0, relay_open(r + i, variant->net));
+	for (i = 0; i < ARRAY_SIZE(order); i++)
 		begun(spl_forward(self->s, r[i].a, r[i].b, SPL_ALL,
-				  OPTS(.idle_ms = ms[i], .user_data = ms[i]), &token));
-	}
-	for (i = 1; i <= ARRAY_SIZE(ms); i++) {
+				  OPTS(.idle_ms = order[i] * ms, .user_data = order[i]), &token));
+	for (i = 1; i <= ARRAY_SIZE(order); i++) {
 		ASSERT_EQ(1, spl_next(self->s, &ev, WAIT_MS));
 		EXPECT_EQ(SPL_IDLE, ev.cause);
-		EXPECT_EQ(i * 100, ev.user_data);
+		EXPECT_EQ(i, ev.user_data);
 	}
-	for (i = 0; i < ARRAY_SIZE(ms); i++)
+	for (i = 0; i < ARRAY_SIZE(order); i++)
 		relay_close(r + i);
 }
 

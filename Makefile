@@ -91,6 +91,13 @@ bench:
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(BENCH_TARGETS)
 	@B=$(B) selftests/bench/bench
 
+# KERNELS= ROWS= RELAYS= and more: selftests/bench/bench-kmod tells. FORM=--markdown or --json.
+bench-kmod: setup
+	@scripts/setup bench
+	@case "$(or $(KERNELS),7.2)" in *6.12* | *7.2*) scripts/setup trixie ;; esac
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(BENCH_TARGETS)
+	@selftests/bench/bench-kmod $(FORM)
+
 SBINDIR	?= $(PREFIX)/sbin
 install: lib tools bpf-if-clang
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR)
@@ -122,7 +129,8 @@ help:
 	@echo "make check-debug     the last of these alone"
 	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers; K=user, asan, valgrind: here)"
 	@echo "make bench           our relay side by side with others, six minutes (ROUNDS= ROWS= RELAYS=)"
+	@echo "make bench-kmod      the module beside other relays, instructions counted in guests (KERNELS= ROWS= RELAYS=)"
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench bench-kmod install install-module clean help

@@ -10,7 +10,6 @@
 
 #include "load.h"
 
-#define CHUNK (128 << 10)
 #define GULP (1 << 20)
 #define EVENTS 64
 #define CONNS 64
@@ -71,8 +70,8 @@ static void server(struct job *job)
 
 static void push(struct job *job, int fd)
 {
-	static const char buf[CHUNK] = "x";
-	ssize_t n = send(fd, buf, CHUNK, MSG_NOSIGNAL);
+	static const char buf[LOAD_WRITE] = "x";
+	ssize_t n = send(fd, buf, job->write, MSG_NOSIGNAL);
 
 	if (n > 0)
 		atomic_fetch_add_explicit(&job->sh->sent, (uint64_t)n, memory_order_relaxed);

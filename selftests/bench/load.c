@@ -160,9 +160,10 @@ static const struct mode *find_mode(const char *name)
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fputs("load MODE [-c CONNECTIONS] [-s SIZE] [-t MS] [-p RELAY_PID] [-k CPU] LISTEN CONNECT\n"
+	fputs("load MODE [-c CONNECTIONS] [-s SIZE] [-w WRITE] [-t MS] [-n SLICES] [-p RELAY_PID] [-k CPU] LISTEN CONNECT\n"
 	      "LISTEN, CONNECT: ADDRESS:PORT[,ADDRESS:PORT...] of the server, and where the client goes\n"
-	      "  bulk    one way, bytes counted\n"
+	      "MS: of a slice; of several the rate of each is printed, too\n"
+	      "  bulk    one way, WRITE bytes at a time, bytes counted\n"
 	      "  rr      round trips of SIZE bytes, stamped\n"
 	      "  conn    connect, round trip, close; CONNECTIONS at a time\n"
 	      "  pairs   one round trip each, then rest: memory of the relay\n"
@@ -181,10 +182,12 @@ static void parse(struct job *job, int argc, char **argv)
 	if (!job->mode)
 		usage();
 	optind = 2;
-	while ((option = getopt(argc, argv, "c:s:t:p:k:")) != -1) {
+	while ((option = getopt(argc, argv, "c:s:w:t:n:p:k:")) != -1) {
 		switch (option) {
 		case 'c': job->conns = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 's': job->size = strtoul(optarg, NULL, 10); break;
+		case 'w': job->write = strtoul(optarg, NULL, 10); break;
+		case 'n': job->slices = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 't': job->ms = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 'p': job->relay = (pid_t)strtol(optarg, NULL, 10); break;
 		case 'k': job->cpu = (int)strtol(optarg, NULL, 10); break;
@@ -192,6 +195,8 @@ static void parse(struct job *job, int argc, char **argv)
 		}
 	}
 	if (argc - optind != 2 || !job->conns || job->conns > LOAD_CONNS || job->size < 16 || job->size > 1 << 20)
+		usage();
+	if (!job->write || job->write > LOAD_WRITE || !job->slices || job->slices > LOAD_SLICES)
 		usage();
 	n = parse_addrs(argv[optind], job->listen);
 	job->n_listen = n < 0 ? 0 : (unsigned int)n;
@@ -203,7 +208,7 @@ static void parse(struct job *job, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static struct job job = { .conns = 1, .size = 64, .ms = 1000, .cpu = -1 };
+	static struct job job = { .conns = 1, .size = 64, .write = LOAD_WRITE, .ms = 1000, .slices = 1, .cpu = -1 };
 	unsigned int i;
 
 	parse(&job, argc, argv);

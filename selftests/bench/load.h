@@ -13,6 +13,8 @@
 #define LOAD_ADDRS	8
 #define LOAD_CONNS	10000
 #define LOAD_SAMPLES	(4 << 20)
+#define LOAD_SLICES	64
+#define LOAD_WRITE	(128 << 10)
 #define LOAD_PATIENCE_S	4	/* nothing moves for so long: it failed */
 
 enum phase { PHASE_WARM, PHASE_MEASURE, PHASE_STOP };
@@ -35,6 +37,8 @@ struct job {
 	unsigned int n_listen, n_to;
 	unsigned int conns;
 	size_t size;			/* of a message */
+	size_t write;			/* bulk: of a write */
+	unsigned int slices;		/* of the time that is measured */
 	unsigned int ms;
 	pid_t relay;			/* 0: none */
 	int cpu;			/* client and server stay on it; -1: anywhere */

@@ -9,7 +9,22 @@
 #define READY_MS 5000
 #define WARM_MS 150
 
-struct mark { uint64_t ns, done, cpu_ns; };
+struct mark { uint64_t ns, done, cpu_ns, busy_ns; };
+
+/* What tasks ran on the first processor; 0 where the kernel does not tell. With one processor the rest of the time was idle. */
+static uint64_t busy_ns(void)
+{
+	unsigned long long ns = 0;
+	char line[256];
+	FILE *f = fopen("/proc/schedstat", "r");
+
+	while (f && !ns && fgets(line, sizeof(line), f))
+		if (sscanf(line, "cpu0 %*u %*u %*u %*u %*u %*u %llu", &ns) != 1)
+			ns = 0;
+	if (f)
+		fclose(f);
+	return ns;
+}
 
 static int mark(struct job *job, struct mark *m)
 {
@@ -19,6 +34,7 @@ static int mark(struct job *job, struct mark *m)
 		fail(job, "the relay is gone");
 		return -1;
 	}
+	m->busy_ns = busy_ns();
 	m->ns = now_ns();
 	m->done = atomic_load(&job->sh->done);
 	m->cpu_ns = use.cpu_ns;
@@ -37,39 +53,64 @@ static double quantile_us(struct shared *sh, double q)
 	return sh->samples[(uint32_t)(q * (sh->n_samples - 1))] / 1000.0;
 }
 
-/* total: with the warm-up, for whoever counts system calls */
-static void print(struct job *job, const struct mark *from, const struct mark *to)
+/* Nanoseconds for one of what was done, slice by slice; null: nothing was. */
+static void print_slices(const struct mark *m, unsigned int n)
 {
-	struct shared *sh = job->sh;
-	double seconds = (double)(to->ns - from->ns) / 1e9, done = (double)(to->done - from->done);
+	unsigned int i;
 
-	printf("{\"seconds\": %.4f, \"done\": %.0f, \"rate\": %.1f, \"cpu\": %.4f", seconds, done, done / seconds,
+	fputs(", \"each\": [", stdout);
+	for (i = 0; i < n; i++, m++) {
+		fputs(i ? ", " : "", stdout);
+		if (m[1].done == m->done)
+			fputs("null", stdout);
+		else
+			printf("%.5g", (double)(m[1].ns - m->ns) / (double)(m[1].done - m->done));
+	}
+	putchar(']');
+}
+
+/* total: with the warm-up, for whoever counts system calls */
+static void print(struct job *job, const struct mark *m)
+{
+	const struct mark *from = m, *to = m + job->slices;
+	struct shared *sh = job->sh;
+	double ns = (double)(to->ns - from->ns), done = (double)(to->done - from->done);
+
+	printf("{\"seconds\": %.4f, \"done\": %.0f, \"rate\": %.1f, \"cpu\": %.4f", ns / 1e9, done, done * 1e9 / ns,
 	       (double)(to->cpu_ns - from->cpu_ns) / 1e9);
 	if (sh->n_samples) {
 		qsort(sh->samples, sh->n_samples, sizeof(*sh->samples), by_value);
 		printf(", \"p50\": %.2f, \"p99\": %.2f", quantile_us(sh, 0.5), quantile_us(sh, 0.99));
 	}
+	if (job->slices > 1)
+		print_slices(m, job->slices);
+	if (to->busy_ns > from->busy_ns)
+		printf(", \"busy\": %.4f", (double)(to->busy_ns - from->busy_ns) / ns);
 	printf(", \"total\": %.0f}\n", (double)to->done);
 }
 
 int watch_rate(struct job *job)
 {
-	struct mark from, to;
+	struct mark m[LOAD_SLICES + 1], *last = m + job->slices;
+	unsigned int i;
 
 	if (wait_ready(job, READY_MS))
 		return -1;
 	usleep(WARM_MS * 1000);
-	if (mark(job, &from))
+	if (mark(job, &m[0]))
 		return -1;
 	atomic_store(&job->sh->phase, PHASE_MEASURE);
-	usleep(job->ms * 1000);
-	atomic_store(&job->sh->phase, PHASE_WARM);
-	if (mark(job, &to))
-		return -1;
-	if (to.done == from.done)
-		fail(job, "nothing moved for %u ms", job->ms);
+	for (i = 1; i <= job->slices; i++) {
+		usleep(job->ms * 1000);
+		if (i == job->slices)
+			atomic_store(&job->sh->phase, PHASE_WARM);
+		if (mark(job, &m[i]))
+			return -1;
+	}
+	if (last->done == m[0].done)
+		fail(job, "nothing moved for %u ms", job->ms * job->slices);
 	if (atomic_load(&job->sh->failed))
 		return -1;
-	print(job, &from, &to);
+	print(job, m);
 	return 0;
 }

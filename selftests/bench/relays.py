@@ -18,8 +18,8 @@ def nofile():
     return hard
 
 
-def user(r):
-    command = [r.build + "/splicectl", "relay", "--engine", "user", "--quiet", "--to", r.target]
+def splicectl(r):
+    command = [r.build + "/splicectl", "relay", "--engine", r.name, "--quiet", "--to", r.target]
     for address in r.listen:
         command += ["--listen", address]
     return command
@@ -83,8 +83,8 @@ def socat(r):
             f"TCP-LISTEN:{port},bind={address},fork,reuseaddr,backlog=4096,nodelay", f"TCP:{r.target},nodelay"]
 
 
-COMMANDS = {"direct": None, "user": user, "splice": handmade, "copy": handmade, "uring": handmade, "haproxy": haproxy,
-            "nginx": nginx, "nginx-half": nginx, "socat": socat}
+COMMANDS = {"direct": None, "user": splicectl, "kmod": splicectl, "splice": handmade, "copy": handmade, "uring": handmade,
+            "sockmap": handmade, "haproxy": haproxy, "nginx": nginx, "nginx-half": nginx, "socat": socat}
 DEFAULT = ["direct", "user", "splice", "copy", "haproxy", "nginx", "socat"]
 # A process for each connection: as many as the machine is happy with.
 PAIRS = {"socat": 300}

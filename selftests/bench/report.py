@@ -85,21 +85,29 @@ def rows_of(results, figures, relays):
     return rows
 
 
-def table(results, figures, relays):
-    rows = rows_of(results, figures, relays)
+def lay_out(rows, left):
+    """Columns side by side; left: the numbers of those that are not figures."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = {0, 1, len(rows[0]) - 3, len(rows[0]) - 1}
     return "\n".join("  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
                      for row in rows)
+
+
+def lay_out_markdown(head, rows):
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
+
+
+def table(results, figures, relays):
+    rows = rows_of(results, figures, relays)
+    return lay_out(rows, {0, 1, len(rows[0]) - 3, len(rows[0]) - 1})
 
 
 def markdown(results, figures, relays):
     """For Documentation/performance.md; the best other is known by its figure."""
     head, *rows = rows_of(results, figures, relays)
-    lines = [["", *head[2:-3], "user / best other", ""], ["---"] * (len(head) - 2)]
+    lines = []
     for row in rows:
         lines.append([f"{row[0]}, {row[1]}", *row[2:-3], f"{row[-2]} ({row[-3]})" if row[-2] else "", row[-1].lower()])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return lay_out_markdown(["", *head[2:-3], "user / best other", ""], lines)
 
 
 def failures(results):

@@ -19,6 +19,24 @@ static bool stopped(struct job *job)
 	return atomic_load_explicit(&job->sh->phase, memory_order_relaxed) == PHASE_STOP;
 }
 
+/* The client's last write, or what the server has just read, may be what the parent waits for. */
+static void look_drained(struct shared *sh)
+{
+	if (!atomic_load(&sh->paused) || atomic_load(&sh->sent) != atomic_load(&sh->received))
+		return;
+	if (!atomic_exchange(&sh->paused, false))
+		return;
+	sh->drained_ns = now_ns();
+	sem_post(&sh->drained);
+}
+
+static void pause_client(struct shared *sh)
+{
+	atomic_store(&sh->paused, true);
+	look_drained(sh);
+	sem_wait(&sh->go);
+}
+
 /* false: the end */
 static bool gulp(struct job *job, int fd)
 {
@@ -28,6 +46,7 @@ static bool gulp(struct job *job, int fd)
 		die(job, "recv: %s", errno == EAGAIN ? "nothing came" : strerror(errno));
 	atomic_fetch_add_explicit(&job->sh->done, (uint64_t)n, memory_order_relaxed);
 	atomic_fetch_add_explicit(&job->sh->received, (uint64_t)n, memory_order_relaxed);
+	look_drained(job->sh);
 	return n > 0;
 }
 
@@ -116,8 +135,11 @@ static void client(struct job *job)
 			fcntl(fds[i], F_SETFL, O_NONBLOCK);
 		watch_fd(job, epoll, fds[i], EPOLLOUT);
 	}
-	while (job->conns == 1 && !stopped(job))
+	while (job->conns == 1 && !stopped(job)) {
+		if (atomic_load_explicit(&job->sh->phase, memory_order_relaxed) == PHASE_DRAIN)
+			pause_client(job->sh);
 		push(job, fds[0]);
+	}
 	if (job->conns > 1)
 		push_many(job, epoll);
 	for (i = 0; i < job->conns; i++)

@@ -7,21 +7,26 @@ MTU, ETHERNET = 65536, 1500
 
 
 class Row:
-    """load: what the load generator is told. "bound": the most that kmod's cost may be of the tuned splice relay's."""
+    """load: what the load generator is told. bound: the most that kmod's cost may be of the tuned splice relay's.
+    warm: millions of instructions before the first slice."""
 
-    def __init__(self, key, title, unit, load, bound, mtu=MTU, digits=0):
-        self.key, self.title, self.unit, self.load = key, title, unit, load
+    def __init__(self, key, title, unit, load, bound, mtu=MTU, digits=0, warm=150, slices=8):
+        self.key, self.title, self.unit, self.load, self.warm, self.slices = key, title, unit, load, warm, slices
         self.bound, self.mtu, self.digits = bound, mtu, digits
         self.kind = load[0]
 
 
 def trips(size, name, n, bound):
-    return Row(f"rr{name}x{n}", f"{size} B x{n}", "round trip", ["rr", "-s", str(size), "-c", str(n)], bound)
+    return Row(f"rr{name}x{n}", f"{size} B x{n}", "round trip", ["rr", "-s", str(size), "-c", str(n)], bound,
+               slices=4 if n == 1 else 8)
 
 
 def bulk(write, name, mtu, suffix, bound):
+    """With small writes in segments of any size it takes the kernel a second to find the size of its buffers."""
+    small = write < 65536
     return Row(f"bulk{name}{suffix}", f"bulk, {name[:-1]} KB writes, MTU {mtu}", "byte",
-               ["bulk", "-w", str(write)], bound, mtu=mtu, digits=3)
+               ["bulk", "-w", str(write)], bound, mtu=mtu, digits=3,
+               warm=1000 if small and mtu == MTU else 150, slices=12 if small else 8)
 
 
 def conn(n):

@@ -160,9 +160,9 @@ static const struct mode *find_mode(const char *name)
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fputs("load MODE [-c CONNECTIONS] [-s SIZE] [-w WRITE] [-t MS] [-n SLICES] [-p RELAY_PID] [-k CPU] LISTEN CONNECT\n"
+	fputs("load MODE [-c CONNECTIONS] [-s SIZE] [-w WRITE] [-W WARM_MS] [-t MS] [-n SLICES] [-p RELAY_PID] [-k CPU] LISTEN CONNECT\n"
 	      "LISTEN, CONNECT: ADDRESS:PORT[,ADDRESS:PORT...] of the server, and where the client goes\n"
-	      "MS: of a slice; of several the rate of each is printed, too\n"
+	      "MS: of a slice; of several the time that each of what was done took is printed, too\n"
 	      "  bulk    one way, WRITE bytes at a time, bytes counted\n"
 	      "  rr      round trips of SIZE bytes, stamped\n"
 	      "  conn    connect, round trip, close; CONNECTIONS at a time\n"
@@ -182,11 +182,12 @@ static void parse(struct job *job, int argc, char **argv)
 	if (!job->mode)
 		usage();
 	optind = 2;
-	while ((option = getopt(argc, argv, "c:s:w:t:n:p:k:")) != -1) {
+	while ((option = getopt(argc, argv, "c:s:w:W:t:n:p:k:")) != -1) {
 		switch (option) {
 		case 'c': job->conns = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 's': job->size = strtoul(optarg, NULL, 10); break;
 		case 'w': job->write = strtoul(optarg, NULL, 10); break;
+		case 'W': job->warm_ms = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 'n': job->slices = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 't': job->ms = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 'p': job->relay = (pid_t)strtol(optarg, NULL, 10); break;
@@ -196,7 +197,8 @@ static void parse(struct job *job, int argc, char **argv)
 	}
 	if (argc - optind != 2 || !job->conns || job->conns > LOAD_CONNS || job->size < 16 || job->size > 1 << 20)
 		usage();
-	if (!job->write || job->write > LOAD_WRITE || !job->slices || job->slices > LOAD_SLICES)
+	if (!job->write || job->write > LOAD_WRITE || !job->slices || job->slices > LOAD_SLICES ||
+	    (job->mode == &bulk_mode && job->slices > 1 && job->conns > 1))
 		usage();
 	n = parse_addrs(argv[optind], job->listen);
 	job->n_listen = n < 0 ? 0 : (unsigned int)n;
@@ -208,7 +210,7 @@ static void parse(struct job *job, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static struct job job = { .conns = 1, .size = 64, .write = LOAD_WRITE, .ms = 1000, .slices = 1, .cpu = -1 };
+	static struct job job = { .conns = 1, .size = 64, .write = LOAD_WRITE, .ms = 1000, .warm_ms = 150, .slices = 1, .cpu = -1 };
 	unsigned int i;
 
 	parse(&job, argc, argv);
@@ -219,6 +221,8 @@ int main(int argc, char **argv)
 		perror("load: mmap");
 		return 1;
 	}
+	sem_init(&job.sh->drained, 1, 0);
+	sem_init(&job.sh->go, 1, 0);
 	for (i = 0; i < job.n_listen; i++) {
 		job.listeners[i] = open_listener(&job.listen[i]);
 		if (job.listeners[i] < 0) {

@@ -3,6 +3,7 @@
 #ifndef LOAD_H
 #define LOAD_H
 
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,13 +18,16 @@
 #define LOAD_WRITE	(128 << 10)
 #define LOAD_PATIENCE_S	4	/* nothing moves for so long: it failed */
 
-enum phase { PHASE_WARM, PHASE_MEASURE, PHASE_STOP };
+enum phase { PHASE_WARM, PHASE_MEASURE, PHASE_DRAIN, PHASE_STOP };
 
 /* What the three processes see. */
 struct shared {
 	_Atomic int phase;
 	_Atomic uint64_t done;		/* bytes, round trips or connections; also of the warm-up */
 	_Atomic uint64_t sent, received;	/* bulk: all of it, to be compared at the end */
+	_Atomic bool paused;		/* bulk, PHASE_DRAIN: the client sends no more; whoever finds all received says so: */
+	uint64_t drained_ns;
+	sem_t drained, go;		/* "drained" for the parent, then "go" for the client */
 	_Atomic unsigned int ready;	/* connections that have begun, or done what they do before they rest */
 	char error[160];		/* the first to fail says why */
 	_Atomic int failed;
@@ -39,7 +43,7 @@ struct job {
 	size_t size;			/* of a message */
 	size_t write;			/* bulk: of a write */
 	unsigned int slices;		/* of the time that is measured */
-	unsigned int ms;
+	unsigned int ms, warm_ms;
 	pid_t relay;			/* 0: none */
 	int cpu;			/* client and server stay on it; -1: anywhere */
 	int listeners[LOAD_ADDRS];

@@ -2,14 +2,17 @@
 /* measure.c: a window of time, what was done in it, and what it cost the relay. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "load.h"
 
 #define READY_MS 5000
-#define WARM_MS 150
 
-struct mark { uint64_t ns, done, cpu_ns, busy_ns; };
+struct mark {
+	uint64_t ns, done, cpu_ns, busy_ns;
+	uint64_t next_ns;	/* where the next slice begins: what looking costs is in none */
+};
 
 /* What tasks ran on the first processor; 0 where the kernel does not tell. With one processor the rest of the time was idle. */
 static uint64_t busy_ns(void)
@@ -35,9 +38,45 @@ static int mark(struct job *job, struct mark *m)
 		return -1;
 	}
 	m->busy_ns = busy_ns();
-	m->ns = now_ns();
+	m->ns = m->next_ns = now_ns();
 	m->done = atomic_load(&job->sh->done);
 	m->cpu_ns = use.cpu_ns;
+	return 0;
+}
+
+/*
+ * Bulk through buffers of megabytes: what is under way at both ends of a slice must be the same, nothing, for the
+ * bytes to be those that the time was spent on.
+ */
+static int drain(struct job *job)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += LOAD_PATIENCE_S;
+	atomic_store(&job->sh->phase, PHASE_DRAIN);
+	if (!sem_timedwait(&job->sh->drained, &until))
+		return 0;
+	fail(job, "%llu bytes sent, %llu received", (unsigned long long)atomic_load(&job->sh->sent),
+	     (unsigned long long)atomic_load(&job->sh->received));
+	return -1;
+}
+
+/* The end of a slice and the beginning of the next. */
+static int cut(struct job *job, struct mark *m, enum phase next)
+{
+	bool drained = job->mode == &bulk_mode && job->slices > 1;
+
+	if (drained && drain(job))
+		return -1;
+	if (mark(job, m))
+		return -1;
+	atomic_store(&job->sh->phase, next);
+	if (drained) {
+		m->ns = job->sh->drained_ns;
+		m->next_ns = now_ns();
+		sem_post(&job->sh->go);
+	}
 	return 0;
 }
 
@@ -64,7 +103,7 @@ static void print_slices(const struct mark *m, unsigned int n)
 		if (m[1].done == m->done)
 			fputs("null", stdout);
 		else
-			printf("%.5g", (double)(m[1].ns - m->ns) / (double)(m[1].done - m->done));
+			printf("%.5g", (double)(m[1].ns - m->next_ns) / (double)(m[1].done - m->done));
 	}
 	putchar(']');
 }
@@ -96,15 +135,12 @@ int watch_rate(struct job *job)
 
 	if (wait_ready(job, READY_MS))
 		return -1;
-	usleep(WARM_MS * 1000);
-	if (mark(job, &m[0]))
+	usleep(job->warm_ms * 1000);
+	if (cut(job, &m[0], PHASE_MEASURE))
 		return -1;
-	atomic_store(&job->sh->phase, PHASE_MEASURE);
 	for (i = 1; i <= job->slices; i++) {
 		usleep(job->ms * 1000);
-		if (i == job->slices)
-			atomic_store(&job->sh->phase, PHASE_WARM);
-		if (mark(job, &m[i]))
+		if (cut(job, &m[i], i < job->slices ? PHASE_MEASURE : PHASE_WARM))
 			return -1;
 	}
 	if (last->done == m[0].done)

@@ -13,6 +13,7 @@ class Counted:
     def __init__(self, kernel, release, points, rows, relays):
         self.kernel, self.release, self.rows, self.relays = kernel, release, rows, relays
         self.points, self.errors = {}, {}
+        self.again = [f"{p['relay']}, {p['row']}: {p['again']}" for p in points if "again" in p]
         for p in points:
             keys = [(p["row"], p["relay"])] if "row" in p else [(r.key, p["relay"]) for r in rows]
             for key in keys:
@@ -148,6 +149,8 @@ def show(c, markdown):
         print("\n" + (lay_out_markdown(t[0], t[1:]) if markdown else lay_out(t, {0, len(t[0]) - 1} if t is rows else {0})))
     for line in late:
         print("behind:", line)
+    for line in c.again:
+        print("second attempt:", line)
     for line in failures(c):
         print("failed:", line)
 

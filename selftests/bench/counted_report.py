@@ -43,8 +43,9 @@ class Counted:
         return None if each is None or direct is None or relay == "direct" else each - direct
 
     def own_ratio(self, row, relay, other="splice"):
+        """None, too, where the other costs less than no relay: it then held up the sender, which merged its writes."""
         own, others = self.own(row, relay), self.own(row, other)
-        return own / others if own is not None and others else None
+        return own / others if own is not None and others is not None and others > 0 else None
 
     def throughput_ratio(self, row, relay, other="splice"):
         one, others = self.elapsed(row, relay), self.elapsed(row, other)
@@ -101,7 +102,7 @@ def tables(c):
 
 def verdict(what, figure, met, bound):
     if figure is None:
-        return [what, bound, "-", "not measured"]
+        return [what, bound, "-", "no figure"]
     return [what, bound, text(figure), "met" if met(figure) else "NOT MET"]
 
 

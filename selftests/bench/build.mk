@@ -4,7 +4,7 @@
 
 BENCH_OBJ := $(B)/obj/bench
 BENCH_LOAD := load net measure proc bulk echo rr conn pairs verify hold diag
-BENCH_RELAY := relay relay_conn relay_splice relay_copy relay_uring
+BENCH_RELAY := relay relay_conn relay_splice relay_copy relay_uring relay_sockmap
 BENCH_CFLAGS = $(CFLAGS) $(WARN) -std=gnu11 -D_GNU_SOURCE
 BENCH_TARGETS := $(B)/bench/load $(B)/bench/relay
 TEST_TARGETS += $(B)/bench/load
@@ -15,7 +15,12 @@ $(BENCH_OBJ)/%.o: selftests/bench/%.c selftests/bench/build.mk
 
 $(B)/bench/load: $(BENCH_LOAD:%=$(BENCH_OBJ)/%.o)
 $(B)/bench/relay: $(BENCH_RELAY:%=$(BENCH_OBJ)/%.o)
-$(B)/bench/relay: BENCH_LIBS = -luring
+$(B)/bench/relay: BENCH_LIBS = -luring -lbpf
+$(BENCH_OBJ)/sockmap.bpf.o: selftests/bench/sockmap.bpf.c selftests/bench/relay_sockmap.h
+	@mkdir -p $(@D)
+	$(BPF_CLANG) $(BPF_CFLAGS) -c -o $@ $<
+$(BENCH_OBJ)/relay_sockmap.o: $(BENCH_OBJ)/sockmap.bpf.o
+$(BENCH_OBJ)/relay_sockmap.o: BENCH_CFLAGS += -DSOCKMAP_OBJECT='"$(BENCH_OBJ)/sockmap.bpf.o"'
 $(BENCH_TARGETS):
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(BENCH_LIBS)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* relay.c: relay splice|copy|uring LISTEN[,LISTEN...] TARGET, each ADDRESS:PORT. Runs until it is killed. */
+/* relay.c: relay splice|copy|sockmap|uring LISTEN[,LISTEN...] TARGET, each ADDRESS:PORT. Runs until it is killed. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -22,6 +22,7 @@ struct sockaddr_in relay_target;
 
 static int listeners[LISTENERS];
 static unsigned int n_listeners;
+static struct end movers_end;
 
 void relay_stop(const char *what, int error)
 {
@@ -74,18 +75,27 @@ static void stop_listening(int number)
 	_exit(0);
 }
 
+static void watch(int epoll, struct end *e)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = e };
+
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, e->fd, &ev))
+		relay_stop("epoll", errno);
+}
+
 static int watch_listeners(void)
 {
 	static struct end ends[LISTENERS];
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
-	struct epoll_event ev;
 	unsigned int i;
 
 	for (i = 0; i < n_listeners; i++) {
 		ends[i].fd = listeners[i];
-		ev = (struct epoll_event){ .events = EPOLLIN, .data.ptr = &ends[i] };
-		if (epoll_ctl(epoll, EPOLL_CTL_ADD, listeners[i], &ev))
-			relay_stop("epoll", errno);
+		watch(epoll, &ends[i]);
+	}
+	if (mover->init) {
+		movers_end.fd = mover->init();
+		watch(epoll, &movers_end);
 	}
 	return epoll;
 }
@@ -93,22 +103,34 @@ static int watch_listeners(void)
 static void __attribute__((noreturn)) epoll_loop(int epoll)
 {
 	struct epoll_event ev[EVENTS];
-	bool more = false;
 	struct end *e;
-	int n, i;
+	int n, i, wait = -1;
 
 	for (;;) {
-		n = epoll_wait(epoll, ev, EVENTS, more ? 0 : -1);
+		n = epoll_wait(epoll, ev, EVENTS, wait);
 		for (i = 0; i < n; i++) {
 			e = ev[i].data.ptr;
-			if (e->conn)
+			if (e == &movers_end)
+				mover->event();
+			else if (e->conn)
 				conn_event(e, ev[i].events);
 			else
 				conn_accept(epoll, e->fd);
 		}
-		more = conn_run_queued();
+		wait = conn_run_queued();
 		conn_bury();
 	}
+}
+
+static const struct mover *find_mover(const char *name)
+{
+	static const struct mover *const movers[] = { &splice_mover, &copy_mover, &sockmap_mover };
+	unsigned int i;
+
+	for (i = 0; i < sizeof(movers) / sizeof(*movers); i++)
+		if (!strcmp(movers[i]->name, name))
+			return movers[i];
+	return NULL;
 }
 
 int main(int argc, char **argv)
@@ -117,9 +139,9 @@ int main(int argc, char **argv)
 	bool uring = argc == 4 && !strcmp(argv[1], "uring");
 
 	if (argc == 4)
-		mover = !strcmp(argv[1], "splice") ? &splice_mover : !strcmp(argv[1], "copy") ? &copy_mover : NULL;
+		mover = find_mover(argv[1]);
 	if (!mover && !uring) {
-		fputs("relay splice|copy|uring LISTEN[,LISTEN...] TARGET\n", stderr);
+		fputs("relay splice|copy|sockmap|uring LISTEN[,LISTEN...] TARGET\n", stderr);
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);

@@ -13,6 +13,7 @@
 #define ACCEPTS 64
 
 static TAILQ_HEAD(conns, conn) queued = TAILQ_HEAD_INITIALIZER(queued), dead = TAILQ_HEAD_INITIALIZER(dead);
+static bool hurry;	/* one of the queued wants to go on at once */
 
 /* Freed after the batch of events: a later one of them may point to it. */
 static void conn_close(struct conn *c)
@@ -68,10 +69,11 @@ static bool run_way(struct conn *c, struct way *w, struct way *other, bool *more
 		conn_reset(c);
 		return false;
 	}
-	if (w->last && !w->held)
+	if (w->last && !w->held && moved != MOVED_LATER)
 		finish(w, other);
-	else if (moved == MOVED_MORE)
+	else if (moved != MOVED_ALL)
 		*more = true;
+	hurry |= *more && moved == MOVED_MORE;
 	return true;
 }
 
@@ -79,6 +81,8 @@ static void conn_run(struct conn *c)
 {
 	bool more = false;
 
+	if (mover->begin && !mover->begin(c))
+		return;
 	if (!run_way(c, &c->up, &c->down, &more) || !run_way(c, &c->down, &c->up, &more))
 		return;
 	if (c->up.over && c->down.over) {
@@ -110,10 +114,11 @@ void conn_event(struct end *e, uint32_t events)
 }
 
 /* One turn for each that is queued. */
-bool conn_run_queued(void)
+int conn_run_queued(void)
 {
 	struct conn *last = TAILQ_LAST(&queued, conns), *c;
 
+	hurry = false;
 	while ((c = TAILQ_FIRST(&queued))) {
 		TAILQ_REMOVE(&queued, c, next);
 		c->queued = false;
@@ -121,7 +126,7 @@ bool conn_run_queued(void)
 		if (c == last)
 			break;
 	}
-	return !TAILQ_EMPTY(&queued);
+	return TAILQ_EMPTY(&queued) ? -1 : hurry ? 0 : 1;
 }
 
 static bool watch(int epoll, struct end *e)

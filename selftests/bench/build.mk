@@ -4,9 +4,10 @@
 
 BENCH_OBJ := $(B)/obj/bench
 BENCH_LOAD := load net measure proc bulk echo rr conn pairs verify hold diag
+BENCH_SCALE := scale scale_kernel scale_path scale_memory scale_latency scale_loop scale_duplex scale_churn
 BENCH_RELAY := relay relay_conn relay_splice relay_copy relay_uring relay_sockmap
 BENCH_CFLAGS = $(CFLAGS) $(WARN) -std=gnu11 -D_GNU_SOURCE
-BENCH_TARGETS := $(B)/bench/load $(B)/bench/relay
+BENCH_TARGETS := $(B)/bench/load $(B)/bench/relay $(B)/bench/scale
 TEST_TARGETS += $(B)/bench/load
 
 $(BENCH_OBJ)/%.o: selftests/bench/%.c selftests/bench/build.mk
@@ -14,6 +15,9 @@ $(BENCH_OBJ)/%.o: selftests/bench/%.c selftests/bench/build.mk
 	$(CC) $(BENCH_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/bench/load: $(BENCH_LOAD:%=$(BENCH_OBJ)/%.o)
+$(B)/bench/scale: $(BENCH_SCALE:%=$(BENCH_OBJ)/%.o) $(B)/libsplice.a
+$(B)/bench/scale: BENCH_LIBS = -lmnl
+$(BENCH_SCALE:%=$(BENCH_OBJ)/%.o): BENCH_CFLAGS += -Ilibsplice -pthread
 $(B)/bench/relay: $(BENCH_RELAY:%=$(BENCH_OBJ)/%.o)
 $(B)/bench/relay: BENCH_LIBS = -luring -lbpf
 $(BENCH_OBJ)/sockmap.bpf.o: selftests/bench/sockmap.bpf.c selftests/bench/relay_sockmap.h

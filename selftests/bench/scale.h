@@ -45,6 +45,7 @@ void pin(int cpu);
 struct path { int c, a, b, s; };
 
 void paths_prepare(unsigned int n);		/* limits, ports and listeners for so many */
+void paths_take_share(unsigned int who);	/* of the listeners, in a process of its own: 0 or 1 */
 void path_open(struct path *p);
 int path_direct(int fds[2]);			/* one connection; fds[1] accepted */
 uint64_t path_splice(struct spl *s, struct path *p);	/* joins a and b; they are closed then */

@@ -27,6 +27,13 @@ static pid_t start_echo(int fd)
 	_exit(0);
 }
 
+/* It has a copy of the client's descriptor, and so sees no end. */
+static void stop_echo(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void make_trips(int fd, struct trip *trips, unsigned int n)
 {
 	double began = now(), from, to;
@@ -85,7 +92,7 @@ static void direct(struct trip *trips, unsigned int n)
 	make_trips(fds[0], trips, n);
 	report("direct", trips, n, 0);
 	close(fds[0]);
-	waitpid(pid, NULL, 0);
+	stop_echo(pid);
 }
 
 static void through(struct trip *trips, unsigned int n)
@@ -106,8 +113,7 @@ static void through(struct trip *trips, unsigned int n)
 	least("runs inline, of the messages", (double)c.inlined / (2.0 * n), "", 0.95);
 	remark("  runs inline %llu, in the worker %llu, missed %llu, blocked %llu; %u messages", (unsigned long long)c.inlined,
 	       (unsigned long long)c.worker, (unsigned long long)c.missed, (unsigned long long)c.blocked, 2 * n);
-	kill(pid, 9);
-	waitpid(pid, NULL, 0);
+	stop_echo(pid);
 	path_close(&p);
 	spl_close(s);
 }

@@ -16,7 +16,7 @@
 #define ADDRESSES 16		/* none runs out of ports */
 
 static int listeners[ADDRESSES];
-static unsigned int turn;
+static unsigned int turn, first, shared = ADDRESSES;
 
 static void set_sysctl(const char *path, const char *value)
 {
@@ -68,9 +68,16 @@ void paths_prepare(unsigned int n)
 		open_listener(i);
 }
 
+/* Who shares a listener would accept the other's connections. */
+void paths_take_share(unsigned int who)
+{
+	shared = ADDRESSES / 2;
+	first = who * shared;
+}
+
 int path_direct(int fds[2])
 {
-	unsigned int i = turn++ % ADDRESSES;
+	unsigned int i = first + turn++ % shared;
 	struct sockaddr_in addr = address(i);
 
 	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

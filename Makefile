@@ -98,6 +98,12 @@ bench-kmod: setup
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(BENCH_TARGETS)
 	@selftests/bench/bench-kmod $(FORM)
 
+# PARTS= KERNEL= ROUNDS=: selftests/bench/bench-kmod-scale tells.
+bench-kmod-scale: setup
+	@scripts/setup bench
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(BENCH_TARGETS)
+	@selftests/bench/bench-kmod-scale
+
 SBINDIR	?= $(PREFIX)/sbin
 install: lib tools bpf-if-clang
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR)
@@ -130,7 +136,8 @@ help:
 	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers; K=user, asan, valgrind: here)"
 	@echo "make bench           our relay side by side with others, six minutes (ROUNDS= ROWS= RELAYS=)"
 	@echo "make bench-kmod      the module beside other relays, instructions counted in guests (KERNELS= ROWS= RELAYS=)"
+	@echo "make bench-kmod-scale   how the module scales: memory, latency, fairness, loops, two processors (PARTS=)"
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench bench-kmod install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench bench-kmod bench-kmod-scale install install-module clean help

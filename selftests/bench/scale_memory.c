@@ -63,6 +63,16 @@ static bool first_talk(const struct path *paths, unsigned int some, unsigned int
 	return false;
 }
 
+/* What would tell why. */
+static void __attribute__((noreturn)) do_not_end(unsigned int n)
+{
+	fflush(stdout);
+	if (system("splicectl list | head -n 5; ss -tanoe state all exclude time-wait | head -n 9; ss -tan | cut -c 1-10 | sort | uniq -c; "
+		   "cat /proc/net/sockstat /proc/sys/net/ipv4/tcp_max_orphans; nstat -az 2> /dev/null | grep -i abort; splicectl stats; dmesg | tail -n 5"))
+		remark("and nothing more is known");
+	die("%u pairs do not end", n);
+}
+
 /* Until the context has the events of all of them. */
 static void take_events(struct spl *s, unsigned int n)
 {
@@ -70,7 +80,7 @@ static void take_events(struct spl *s, unsigned int n)
 
 	while (n) {
 		if (spl_next(s, &ev, 30000) != 1)
-			die("%u pairs do not end", n);
+			do_not_end(n);
 		n--;
 	}
 }

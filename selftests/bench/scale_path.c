@@ -62,6 +62,9 @@ void paths_prepare(unsigned int n)
 	set_sysctl("/proc/sys/fs/file-max", text);
 	set_sysctl("/proc/sys/fs/nr_open", n > 100000 ? "4194304" : "1048576");
 	set_sysctl("/proc/sys/net/ipv4/ip_local_port_range", "10000 65535");
+	/* Above these a close is forgotten, and the other side told once: too little where the loopback device drops it. */
+	set_sysctl("/proc/sys/net/ipv4/tcp_max_orphans", text);
+	set_sysctl("/proc/sys/net/core/netdev_max_backlog", "100000");
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		die("%u descriptors: %s", 4 * n, strerror(errno));
 	for (i = 0; i < ADDRESSES; i++)

@@ -104,6 +104,12 @@ bench-kmod-scale: setup
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools $(BENCH_TARGETS)
 	@selftests/bench/bench-kmod-scale
 
+# The module over a direct connection, natively timed in a kernel for user mode. PERF=1: where the time goes.
+bench-uml: setup
+	@scripts/setup uml
+	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools
+	@B=$(B) selftests/bench/uml $(if $(PERF),--perf)
+
 SBINDIR	?= $(PREFIX)/sbin
 install: lib tools bpf-if-clang
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR)
@@ -137,7 +143,8 @@ help:
 	@echo "make bench           our relay side by side with others, six minutes (ROUNDS= ROWS= RELAYS=)"
 	@echo "make bench-kmod      the module beside other relays, instructions counted in guests (KERNELS= ROWS= RELAYS=)"
 	@echo "make bench-kmod-scale   how the module scales: memory, latency, fairness, loops, two processors (PARTS=)"
+	@echo "make bench-uml       the module over a direct connection, natively timed in User-Mode Linux (ROUNDS= ROWS= PERF=1)"
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench bench-kmod bench-kmod-scale install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help

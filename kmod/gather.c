@@ -24,14 +24,38 @@ struct sksplice_gather {
 	size_t room;			/* bytes that may still be taken */
 };
 
+/*
+ * Does what is handed on pin the memory of this fragment anyway? Then a small one costs nothing
+ * more, and the tail of a large write does not break up the batch.
+ */
+static bool sksplice_pinned(const struct sksplice_batch *b, const struct page *page)
+{
+	return b->nr && !b->copy &&
+	       compound_head(b->vec[b->nr - 1].bv_page) == compound_head((struct page *)page);
+}
+
 static bool sksplice_must_copy(const struct sksplice_gather *g, const struct sk_buff *skb,
 			       const struct page *page, size_t len)
 {
 	const struct sk_buff *outer = g->outer;
 
-	return len < SKSPLICE_COPYBREAK || outer->truesize > 4 * outer->len ||
-	       skb_zcopy((struct sk_buff *)skb) || !sendpage_ok((struct page *)page) ||
+	if ((len < SKSPLICE_COPYBREAK || outer->truesize > 4 * outer->len) &&
+	    !sksplice_pinned(g->batch, page))
+		return true;
+	return skb_zcopy((struct sk_buff *)skb) || !sendpage_ok((struct page *)page) ||
 	       !(g->sink->sk_route_caps & NETIF_F_SG);
+}
+
+/* Who writes little at a time fills a page piece by piece: does this one begin where the last ended? */
+static bool sksplice_gather_joins(const struct sksplice_batch *b, const struct page *page,
+				  size_t off)
+{
+	const struct bio_vec *last;
+
+	if (!b->nr || b->copy)
+		return false;
+	last = &b->vec[b->nr - 1];
+	return last->bv_page == page && last->bv_offset + last->bv_len == off;
 }
 
 /*
@@ -45,15 +69,18 @@ static bool sksplice_gather_add(struct sksplice_gather *g, struct page *page, si
 
 	if (!g->room)
 		return false;
-	if (b->nr == SKSPLICE_BATCH || (b->nr && b->copy != copy)) {
+	len = min(len, g->room);
+	if (!copy && sksplice_gather_joins(b, page, off)) {
+		b->vec[b->nr - 1].bv_len += len;
+	} else if (b->nr == SKSPLICE_BATCH || (b->nr && b->copy != copy)) {
 		b->more = true;
 		return false;
+	} else {
+		b->copy = copy;
+		b->vec[b->nr++] = (struct bio_vec) {
+			.bv_page = page, .bv_offset = off, .bv_len = len,
+		};
 	}
-	len = min(len, g->room);
-	b->copy = copy;
-	b->vec[b->nr++] = (struct bio_vec) {
-		.bv_page = page, .bv_offset = off, .bv_len = len,
-	};
 	b->len += len;
 	g->room -= len;
 	return true;

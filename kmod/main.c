@@ -78,6 +78,7 @@ static void __exit sksplice_exit(void)
 	destroy_workqueue(sksplice_generic_wq);
 	destroy_workqueue(sksplice_pump_wq);
 	sksplice_ops_drain();
+	sksplice_send_exit();
 }
 
 module_init(sksplice_init);

@@ -13,16 +13,50 @@
 #define SKSPLICE_MSG_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 
 /*
+ * Where copied bytes go, of all sinks that are sent to on this processor. A sink may not use the
+ * fragment of the task that was interrupted; one of its own would be 32 KiB for each socket that
+ * ever had a byte to copy. Used with BH off, and never by two: a send does not begin inside another.
+ */
+static DEFINE_PER_CPU(struct page_frag, sksplice_frag);
+
+/* Module exit: nobody sends any more. What was sent has its own references. */
+void sksplice_send_exit(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct page_frag *frag = per_cpu_ptr(&sksplice_frag, cpu);
+
+		if (frag->page)
+			put_page(frag->page);
+	}
+}
+
+/*
  * Sink's slock held, BH off, not owned: the backlog is empty, so that sk_flush_backlog() inside
  * does not take the lock again; sk_allocation is atomic, so nothing inside sleeps.
  */
-static ssize_t sksplice_sendmsg(struct sock *sk, struct sksplice_batch *batch, int flags)
+static ssize_t sksplice_sendmsg(struct sock *sk, struct msghdr *msg)
+{
+	struct page_frag *frag = this_cpu_ptr(&sksplice_frag), own = sk->sk_frag;
+	ssize_t sent;
+
+	sksplice_assert_slock(sk);
+	lockdep_assert(in_softirq());
+	sk->sk_frag = *frag;
+	sent = tcp_sendmsg_locked(sk, msg, msg_data_left(msg));
+	*frag = sk->sk_frag;
+	sk->sk_frag = own;
+	return sent;
+}
+
+/* As above. */
+static ssize_t sksplice_send_batch(struct sock *sk, struct sksplice_batch *batch, int flags)
 {
 	struct msghdr msg = { .msg_flags = SKSPLICE_MSG_FLAGS | flags };
 
-	sksplice_assert_slock(sk);
 	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, batch->vec, batch->nr, batch->len);
-	return tcp_sendmsg_locked(sk, &msg, batch->len);
+	return sksplice_sendmsg(sk, &msg);
 }
 
 /* As above. Bytes of ours, which need not be in pages that could be handed on. */
@@ -32,9 +66,8 @@ ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len)
 	struct kvec vec = { .iov_base = (void *)data, .iov_len = len };
 	ssize_t sent;
 
-	sksplice_assert_slock(sk);
 	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, &vec, 1, len);
-	sent = tcp_sendmsg_locked(sk, &msg, len);
+	sent = sksplice_sendmsg(sk, &msg);
 	if (sent > 0)
 		sksplice_add(copied, sent);
 	return sent;
@@ -43,7 +76,7 @@ ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len)
 #ifdef SKSPLICE_HAVE_SPLICE_PAGES
 static ssize_t sksplice_sendpages(struct sock *sk, struct sksplice_batch *batch, int flags)
 {
-	return sksplice_sendmsg(sk, batch, flags | MSG_SPLICE_PAGES);
+	return sksplice_send_batch(sk, batch, flags | MSG_SPLICE_PAGES);
 }
 #else
 /*
@@ -88,7 +121,7 @@ ssize_t sksplice_tcp_send(struct sock *sk, struct sksplice_batch *batch, bool mo
 	ssize_t sent;
 
 	if (batch->copy)
-		sent = sksplice_sendmsg(sk, batch, flags);
+		sent = sksplice_send_batch(sk, batch, flags);
 	else
 		sent = sksplice_sendpages(sk, batch, flags);
 	if (sent <= 0)

@@ -456,6 +456,7 @@ void sksplice_framer_passed(struct sksplice_flow *flow, size_t sent);
 /* send.c */
 ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len);
 ssize_t sksplice_tcp_send(struct sock *sk, struct sksplice_batch *batch, bool more);
+void sksplice_send_exit(void);
 
 /* event.c */
 int sksplice_owner_new(struct sock *sk, u32 portid, u32 *id);

@@ -19,7 +19,10 @@
 #define SKSPLICE_STREAK		8		/* arrivals without a reply: a stream */
 #define SKSPLICE_STREAK_MAX	16		/* how long a stream is remembered, in poor runs */
 #define SKSPLICE_STREAK_REPLY	4		/* what a reply takes off: bulk has acknowledgments too */
+#define SKSPLICE_WORTHWHILE	(32 << 10)	/* bytes that are worth a run wherever they arrive */
 #define SKSPLICE_POOR_RUN	4096		/* bytes; a worker run that moved less did not batch */
+#define SKSPLICE_BATCHED	(64 << 10)	/* bytes in a run that an arrival alone does not bring */
+#define SKSPLICE_POOR_RUNS	8		/* runs without that: the worker does not batch */
 #define SKSPLICE_BUDGET_INLINE	(64 << 10)
 #define SKSPLICE_BUDGET_WORKER	(256 << 10)
 #define SKSPLICE_RETRY_NOW	4		/* misses that are retried at once */
@@ -71,6 +74,24 @@ static bool sksplice_pump_streaming(struct sksplice_flow *flow)
 	return flow->streak >= SKSPLICE_STREAK;
 }
 
+/*
+ * Source's slock held. A stream of segments as large as they get, whose worker only takes turns with
+ * the sender, on this very processor, and finds no more than the last of them: then they go on from
+ * here, without the turns. Not when the worker is on its way already. Looked at anew when poor has
+ * gone round.
+ */
+static bool sksplice_pump_worthwhile(struct sksplice_flow *flow)
+{
+	const struct tcp_sock *tp = tcp_sk(sksplice_src(flow));
+
+	if (flow->poor < SKSPLICE_POOR_RUNS || flow->cpu != (u16)smp_processor_id() ||
+	    tp->rcv_nxt - tp->copied_seq < SKSPLICE_WORTHWHILE ||
+	    test_bit(SKSPLICE_RUN_KICKED, &flow->run))
+		return false;
+	flow->poor++;
+	return true;
+}
+
 /* Source's slock held. What a worker run tells about the flow. */
 static void sksplice_pump_observe(struct sksplice_flow *flow, u64 moved, enum sksplice_verdict v)
 {
@@ -79,6 +100,11 @@ static void sksplice_pump_observe(struct sksplice_flow *flow, u64 moved, enum sk
 	} else if (flow->streak >= SKSPLICE_STREAK) {
 		flow->streak = SKSPLICE_STREAK_MAX;
 	}
+	flow->cpu = smp_processor_id();
+	if (moved >= SKSPLICE_BATCHED)
+		flow->poor = 0;
+	else if (flow->poor < SKSPLICE_POOR_RUNS)
+		flow->poor++;
 }
 
 /* Both slocks held, neither owned. One run, in whichever way. */
@@ -128,7 +154,8 @@ void sksplice_pump_inline(struct sksplice_flow *flow)
 		return;
 	}
 	dst = sksplice_dst(flow);	/* there, since the flow has begun */
-	if (sksplice_pump_streaming(flow) || this_cpu_read(sksplice_pump_depth)) {
+	if ((sksplice_pump_streaming(flow) && !sksplice_pump_worthwhile(flow)) ||
+	    this_cpu_read(sksplice_pump_depth)) {
 		sksplice_pump_kick(flow);
 		return;
 	}

@@ -127,6 +127,8 @@ struct sksplice_flow {
 	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
 	u8 streak;					/* s of src: see pump.c */
 	u8 retries;					/* worker only */
+	u8 poor;					/* s of src: the same */
+	u16 cpu;					/* s of src: where the worker ran last */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */
 	bool slot;					/* u: its turn has come */

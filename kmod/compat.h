@@ -18,6 +18,13 @@
 #include <net/sock.h>
 #include <net/tcp.h>
 
+/* Kernels are built to clear the stack, which is not worth it for what is filled before it is read. */
+#if __has_attribute(__uninitialized__)
+#define sksplice_uninitialized __attribute__((__uninitialized__))
+#else
+#define sksplice_uninitialized
+#endif
+
 /* 6.2 names the direction of an iterator. */
 #ifndef ITER_SOURCE
 #define ITER_SOURCE WRITE

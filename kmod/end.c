@@ -64,7 +64,7 @@ static int sksplice_sock_busy(const struct sksplice_sock *ss)
 /* slock held. Are the calls on the busy halves still refused, or did somebody swap the table? */
 bool sksplice_end_intact(const struct sksplice_sock *ss)
 {
-	return sksplice_ops_match(ss->ops, ss->sock, sksplice_sock_busy(ss));
+	return READ_ONCE(ss->sock->ops) == ss->table;
 }
 
 static bool sksplice_flow_waits_as(const struct sksplice_flow *flow, const void *task)
@@ -275,7 +275,7 @@ static int sksplice_end_take(struct sksplice_sock *fresh, struct sksplice_flow *
 		if (sksplice_callback_install(ss))
 			return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user has the socket");
 	}
-	if (!sksplice_ops_swap(ss->ops, ss->sock, had, had | want)) {
+	if (!sksplice_ops_swap(ss, had, had | want)) {
 		if (ss == fresh)
 			sksplice_callback_uninstall(ss);
 		return SKSPLICE_REFUSE(why, -EBUSY, "another kernel user changed the socket");
@@ -420,7 +420,7 @@ bool sksplice_end_detach(struct sksplice_sock *ss, struct sksplice_op *op)
 	if (tx)
 		sksplice_sink_give_back(ss);
 	left = sksplice_sock_busy(ss);
-	sksplice_ops_swap(ss->ops, ss->sock, had, left);
+	sksplice_ops_swap(ss, had, left);
 	if (!left) {
 		sksplice_sock_keepalive(ss, false);
 		sksplice_callback_uninstall(ss);

@@ -344,18 +344,17 @@ static const struct proto_ops *sksplice_ops_for(const struct sksplice_ops *set, 
 	return busy ? &set->busy[busy] : set->orig;
 }
 
-bool sksplice_ops_match(const struct sksplice_ops *set, const struct socket *sock, int busy)
-{
-	return READ_ONCE(sock->ops) == sksplice_ops_for(set, busy);
-}
-
 /* slock held. False: somebody else replaced the table meanwhile; it is left alone. */
-bool sksplice_ops_swap(const struct sksplice_ops *set, struct socket *sock, int from, int to)
+bool sksplice_ops_swap(struct sksplice_sock *ss, int from, int to)
 {
-	const struct proto_ops *old = sksplice_ops_for(set, from);
+	const struct proto_ops *old = sksplice_ops_for(ss->ops, from);
+	const struct proto_ops *table = sksplice_ops_for(ss->ops, to);
 
-	sksplice_assert_slock(sock->sk);
-	return cmpxchg(&sock->ops, old, sksplice_ops_for(set, to)) == old;
+	sksplice_assert_slock(ss->sk);
+	if (cmpxchg(&ss->sock->ops, old, table) != old)
+		return false;
+	ss->table = table;
+	return true;
 }
 
 static long sksplice_ops_count(void)

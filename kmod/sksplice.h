@@ -93,6 +93,7 @@ struct sksplice_sock {
 	bool use_task_frag;				/* s: saved for tx */
 	bool keepalive;					/* s: switched on by us */
 	const struct sksplice_ops *ops;			/* c: tables for the original proto_ops */
+	const struct proto_ops *table;			/* s: the one that we put there last */
 	const struct sksplice_proto *proto;		/* c */
 	wait_queue_entry_t wait;			/* c: where there are no callbacks of ours */
 	void (*data_ready)(struct sock *sk);		/* c: saved callbacks */
@@ -126,9 +127,9 @@ struct sksplice_flow {
 	bool back;					/* c: second flow of a pair */
 	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
 	u8 streak;					/* s of src: see pump.c */
-	u8 retries;					/* worker only */
 	u8 poor;					/* s of src: the same */
 	u16 cpu;					/* s of src: where the worker ran last */
+	u8 retries;					/* worker only */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */
 	bool slot;					/* u: its turn has come */
@@ -351,8 +352,7 @@ enum { SKSPLICE_BUSY_RX = 1 << 0, SKSPLICE_BUSY_TX = 1 << 1 };
 const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock);
 const struct proto_ops *sksplice_ops_real(const struct sksplice_ops *set);
 bool sksplice_ops_ours(const struct socket *sock);
-bool sksplice_ops_match(const struct sksplice_ops *set, const struct socket *sock, int busy);
-bool sksplice_ops_swap(const struct sksplice_ops *set, struct socket *sock, int from, int to);
+bool sksplice_ops_swap(struct sksplice_sock *ss, int from, int to);
 void sksplice_ops_drain(void);
 
 /* pump.c */
@@ -456,9 +456,9 @@ enum sksplice_verdict sksplice_framer_cut_bytes(struct sksplice_flow *flow, cons
 void sksplice_framer_passed(struct sksplice_flow *flow, size_t sent);
 
 /* send.c */
+void sksplice_send_exit(void);
 ssize_t sksplice_tcp_send_bytes(struct sock *sk, const void *data, size_t len);
 ssize_t sksplice_tcp_send(struct sock *sk, struct sksplice_batch *batch, bool more);
-void sksplice_send_exit(void);
 
 /* event.c */
 int sksplice_owner_new(struct sock *sk, u32 portid, u32 *id);

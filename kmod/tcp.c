@@ -397,12 +397,16 @@ static enum sksplice_verdict sksplice_tcp_peek(struct sksplice_flow *flow,
  */
 enum sksplice_verdict sksplice_tcp_move(struct sksplice_flow *flow, size_t budget, bool worker)
 {
-	struct sksplice_batch batch;
+	struct sksplice_batch batch sksplice_uninitialized;
+	struct sk_buff_head *queue = &sksplice_src(flow)->sk_receive_queue;
 	int rounds = SKSPLICE_ROUNDS;
 	enum sksplice_verdict v;
 
 	while (flow->left && budget && rounds--) {
 		ssize_t sent;
+
+		if (likely(!flow->extra) && skb_queue_empty(queue))
+			return sksplice_tcp_dry(flow, worker);
 
 		v = sksplice_tcp_peek(flow, &batch, budget);
 		if (v != SKSPLICE_GO)

@@ -5,7 +5,6 @@
 #include <linux/jiffies.h>
 #include <linux/file.h>
 #include <net/af_unix.h>
-#include <net/af_vsock.h>
 #include <net/inet_sock.h>
 #include <net/netlink.h>
 
@@ -37,14 +36,6 @@ static size_t sksplice_unixaddr_of(const struct sock *sk, struct sockaddr_storag
 	return addr->len;
 }
 
-static size_t sksplice_vmaddr_of(const struct sock *sk, struct sockaddr_storage *ss, bool local)
-{
-	const struct vsock_sock *vsk = vsock_sk(sk);
-
-	memcpy(ss, local ? &vsk->local_addr : &vsk->remote_addr, sizeof(vsk->local_addr));
-	return sizeof(vsk->local_addr);
-}
-
 static size_t sksplice_sockaddr_of(const struct sock *sk, struct sockaddr_storage *ss, bool local)
 {
 	const struct inet_sock *inet = inet_sk(sk);
@@ -54,8 +45,8 @@ static size_t sksplice_sockaddr_of(const struct sock *sk, struct sockaddr_storag
 	memset(ss, 0, sizeof(*ss));
 	if (sk->sk_family == AF_UNIX)
 		return sksplice_unixaddr_of(sk, ss, local);
-	if (sk->sk_family == AF_VSOCK)
-		return sksplice_vmaddr_of(sk, ss, local);
+	if (IS_ENABLED(CONFIG_VSOCKETS) && sk->sk_family == AF_VSOCK)
+		return sksplice_vsock_addr(sk, ss, local);
 	port = local ? inet->inet_sport : inet->inet_dport;
 #if IS_ENABLED(CONFIG_IPV6)
 	if (sk->sk_family == AF_INET6) {

@@ -8,10 +8,8 @@
  * All calls here but those with a slock in their comment sleep: context is the operation's run,
  * its mutex held, and neither slock.
  */
-#include <linux/module.h>
 #include <linux/uio.h>
 #include <net/af_unix.h>
-#include <net/af_vsock.h>
 #include <net/tcp.h>
 
 #include "compat.h"
@@ -31,59 +29,6 @@ static const struct sksplice_proto sksplice_proto_tcp = {
 	.callbacks = true,
 	.admit = sksplice_tcp_admit,
 	.peek = sksplice_plain_peek,
-};
-
-/* ---- vsock */
-
-/* Not every transport knows MSG_PEEK. */
-static bool sksplice_vsock_blind(const struct vsock_sock *vsk)
-{
-	const struct module *module = vsk->transport ? vsk->transport->module : NULL;
-
-	return module && !strcmp(module->name, "hv_sock");
-}
-
-/* Of room it tells nothing without its own lock: a send is taken, and waits for it here. */
-static int sksplice_vsock_admit(struct socket *sock, int want, const char **why)
-{
-	struct sock *sk = sock->sk;
-
-	sksplice_assert_slock(sk);
-	if (sk->sk_state == TCP_LISTEN)
-		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "the socket is listening");
-	if (sk->sk_state == TCP_SYN_SENT)
-		return want & SKSPLICE_WANT_CONNECTING ? 0 :
-		       SKSPLICE_REFUSE(why, -EINPROGRESS, "the socket is still connecting");
-	if (sk->sk_state != TCP_ESTABLISHED || sk->sk_err)
-		return SKSPLICE_REFUSE(why, -ENOTCONN, "the socket is not connected");
-	if ((want & SKSPLICE_WANT_RX) && sksplice_vsock_blind(vsock_sk(sk)))
-		return SKSPLICE_REFUSE(why, -EOPNOTSUPP, "Hyper-V sockets cannot be looked into");
-	if ((want & SKSPLICE_WANT_TX) && (sk->sk_shutdown & SEND_SHUTDOWN ||
-					  vsock_sk(sk)->peer_shutdown & RCV_SHUTDOWN))
-		return SKSPLICE_REFUSE(why, -ENOTCONN, "the sink was shut down for writing");
-	return 0;
-}
-
-/* Once it is over in both directions it says that it is not connected, also at the stream's end. */
-static ssize_t sksplice_vsock_peek(struct sksplice_flow *flow, void *buf, size_t len)
-{
-	const struct sock *sk = sksplice_src(flow);
-	ssize_t n = sksplice_plain_peek(flow, buf, len);
-
-	return n == -ENOTCONN && !READ_ONCE(sk->sk_err) &&
-	       (READ_ONCE(vsock_sk(sk)->peer_shutdown) & SEND_SHUTDOWN) ? 0 : n;
-}
-
-/* Its queue is the transport's: what is left is found out by looking, in a run. */
-static bool sksplice_vsock_drained(const struct sock *sk)
-{
-	return false;
-}
-
-static const struct sksplice_proto sksplice_proto_vsock = {
-	.admit = sksplice_vsock_admit,
-	.peek = sksplice_vsock_peek,
-	.drained = sksplice_vsock_drained,
 };
 
 /* ---- which one */
@@ -264,7 +209,7 @@ bool sksplice_proto_ended(const struct sksplice_sock *ss)
 	bool ended = (READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN) || sock_flag(sk, SOCK_DONE);
 
 	if (IS_ENABLED(CONFIG_VSOCKETS) && sk->sk_family == AF_VSOCK)
-		ended |= READ_ONCE(vsock_sk(sk)->peer_shutdown) & SEND_SHUTDOWN;
+		ended |= sksplice_vsock_ended(sk);
 	smp_rmb();	/* bytes go before the end in all families */
 	return ended;
 }
@@ -299,22 +244,12 @@ u32 sksplice_proto_unacked(const struct sksplice_flow *flow)
 	return sksplice_tcp_unacked(sk, end) + !sksplice_proto_settled(flow->dst);
 }
 
-static bool sksplice_vsock_mirror(const struct sock *a, const struct sock *b)
-{
-	const struct vsock_sock *x = vsock_sk(a), *y = vsock_sk(b);
-
-	return x->local_addr.svm_port == y->remote_addr.svm_port &&
-	       x->local_addr.svm_cid == y->remote_addr.svm_cid &&
-	       y->local_addr.svm_port == x->remote_addr.svm_port &&
-	       y->local_addr.svm_cid == x->remote_addr.svm_cid;
-}
-
 /* Are these the two sockets of one connection? A hint read without locks. */
 bool sksplice_proto_mirror(const struct sock *a, const struct sock *b)
 {
 	if (a == b || a->sk_family == AF_UNIX || b->sk_family == AF_UNIX)
 		return a != b && a->sk_family == b->sk_family && READ_ONCE(unix_peer(a)) == b;
-	if (a->sk_family == AF_VSOCK || b->sk_family == AF_VSOCK)
+	if (IS_ENABLED(CONFIG_VSOCKETS) && (a->sk_family == AF_VSOCK || b->sk_family == AF_VSOCK))
 		return a->sk_family == b->sk_family && sksplice_vsock_mirror(a, b);
 	return sksplice_tcp_mirror(a, b);
 }

@@ -428,9 +428,12 @@ u32 sksplice_proto_unacked(const struct sksplice_flow *flow);
 bool sksplice_proto_mirror(const struct sock *a, const struct sock *b);
 void sksplice_proto_abort(struct sksplice_sock *ss, int error);
 
-/* unix.c, tls.c */
-extern const struct sksplice_proto sksplice_proto_unix, sksplice_proto_tls;
+/* unix.c, tls.c, vsock.c */
+extern const struct sksplice_proto sksplice_proto_unix, sksplice_proto_tls, sksplice_proto_vsock;
 bool sksplice_tls_is(const struct sock *sk);
+bool sksplice_vsock_ended(const struct sock *sk);
+bool sksplice_vsock_mirror(const struct sock *a, const struct sock *b);
+size_t sksplice_vsock_addr(const struct sock *sk, struct sockaddr_storage *ss, bool local);
 
 /* gather.c */
 struct sksplice_batch;

@@ -21,7 +21,9 @@ static bool sksplice_flow_waits(const struct sksplice_flow *flow)
 
 /*
  * Context: any callback. NULL: a socket that was given back while this callback was on its way;
- * its pointers were restored before sk_user_data was cleared.
+ * its pointers were restored before sk_user_data was cleared. What has become another kind since, and
+ * has a wait queue's entry where the saved callbacks are, does not have these pointers again: no
+ * socket becomes plain TCP.
  */
 static struct sksplice_sock *sksplice_sock_of(const struct sock *sk)
 {

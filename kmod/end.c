@@ -35,6 +35,10 @@ void sksplice_sock_unlock(struct sock *sk)
 /*
  * One reference while installed, one from each flow of which it is an end: a flow's worker may
  * lock the sockets after one of them was given back, until the operation has canceled it.
+ *
+ * ss->rcu lies over what was saved of the halves: that is used under the slock by who takes a half or
+ * gives one back, and with the last reference there is no half left. What a callback may still look
+ * at, one that found @ss before it was uninstalled, is not there: lock, rx, tx, err, the saved callbacks.
  */
 void sksplice_sock_put(struct sksplice_sock *ss)
 {

@@ -2,6 +2,7 @@
 /* Operations: from their creation to the moment somebody says how they end. */
 #include <linux/file.h>
 #include <linux/module.h>
+#include <linux/wait_bit.h>
 #include <linux/xarray.h>
 #include <net/net_namespace.h>
 
@@ -56,7 +57,6 @@ struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit)
 	spin_lock_init(&op->lock);
 	INIT_LIST_HEAD(&op->owner_node);
 	INIT_DELAYED_WORK(&op->work, sksplice_teardown_work);
-	init_completion(&op->gone);
 	for (i = 0; i < nr; i++)
 		sksplice_flow_init(&op->flow[i], op, limit);
 	op->flow[nr - 1].back = nr == 2;
@@ -190,15 +190,29 @@ bool sksplice_op_end(struct sksplice_op *op, enum sksplice_cause cause, int erro
 }
 
 /*
- * Context: process. -EINPROGRESS at the deadline (jiffies), -EINTR when killed: the teardown goes
- * on by itself. Never for ever: a user can own a socket as long as it likes, and a request waits
- * with the lock of all generic netlink held for reading.
+ * Release, with a reference. Who waits has one, too, so none is waiting any more, nor on its way there,
+ * when the memory becomes another operation. Wakes by address alone, from a table of the kernel's: a
+ * wait queue of its own would be a tenth of an operation that nobody waits for.
+ */
+void sksplice_op_gone(struct sksplice_op *op)
+{
+	smp_store_release(&op->gone, true);	/* pairs with op_wait() */
+	smp_mb();	/* either we see who queued to wait, or he sees that it is gone */
+	wake_up_var(&op->gone);
+}
+
+/*
+ * Context: process, with a reference. -EINPROGRESS at the deadline (jiffies), -EINTR when killed: the
+ * teardown goes on by itself. Never for ever: a user can own a socket as long as it likes, and a request
+ * waits with the lock of all generic netlink held for reading.
  */
 int sksplice_op_wait(struct sksplice_op *op, unsigned long deadline)
 {
 	long left = max_t(long, deadline - jiffies, 1);
 
-	left = wait_for_completion_killable_timeout(&op->gone, left);
+	might_sleep();
+	left = ___wait_var_event(&op->gone, ___wait_cond_timeout(smp_load_acquire(&op->gone)),
+				 TASK_KILLABLE, 0, left, __ret = schedule_timeout(__ret));
 	if (left > 0)
 		return 0;
 	return left ? -EINTR : -EINPROGRESS;

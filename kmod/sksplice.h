@@ -221,6 +221,7 @@ struct sksplice_op {
 	bool reclaim;					/* o: the files go to a reclaimer */
 	bool abandoned;					/* c: failed to begin; nothing happened */
 	bool orphan;					/* r(w): owner is gone */
+	bool gone;					/* r: released, no kernel state is left: op_gone() */
 	refcount_t refs;
 	spinlock_t lock;
 	struct net *net;				/* c: of the source; a reference until release */
@@ -235,7 +236,6 @@ struct sksplice_op {
 	unsigned long moved;				/* r: jiffies when a byte last moved, or was acknowledged */
 	struct sksplice_event event;			/* o until ending, then op work only */
 	struct delayed_work work;			/* idle limit, then teardown */
-	struct completion gone;				/* released: no kernel state is left */
 	struct rcu_head rcu;
 	struct sksplice_flow flow[];			/* nr_flows */
 };
@@ -312,6 +312,7 @@ void sksplice_op_start(struct sksplice_op *op);
 void sksplice_op_abandon(struct sksplice_op *op);
 bool sksplice_op_end(struct sksplice_op *op, enum sksplice_cause cause, int error);
 int sksplice_op_reclaim(struct sksplice_op *op, struct file *file[2]);
+void sksplice_op_gone(struct sksplice_op *op);
 int sksplice_op_wait(struct sksplice_op *op, unsigned long deadline);
 struct sksplice_op *sksplice_op_get(u64 token);
 struct sksplice_op *sksplice_op_next(unsigned long *token);

@@ -198,7 +198,7 @@ static void sksplice_teardown_release(struct sksplice_op *op)
 	}
 	refcount_inc(&op->refs);
 	sksplice_event_post(op);
-	complete_all(&op->gone);
+	sksplice_op_gone(op);
 	sksplice_op_put(op);
 	if (net)
 		put_net(net);

@@ -27,7 +27,6 @@ void sksplice_flow_init(struct sksplice_flow *flow, struct sksplice_op *op, u64 
 	flow->op = op;
 	flow->left = limit;
 	flow->state = SKSPLICE_STATE_CLOSING;
-	INIT_LIST_HEAD(&flow->turn);
 	INIT_DELAYED_WORK(&flow->work, sksplice_pump_worker);
 }
 

@@ -27,6 +27,7 @@
 int sksplice_generic_new(struct sksplice_op *op)
 {
 	struct sksplice_generic *g = kzalloc(sizeof(*g), GFP_KERNEL_ACCOUNT);
+	int i;
 
 	if (!g)
 		return -ENOMEM;
@@ -34,11 +35,20 @@ int sksplice_generic_new(struct sksplice_op *op)
 	g->tgid = get_pid(task_tgid(current));
 	g->uid = current_uid();
 	g->gid = current_gid();
+	for (i = 0; i < op->nr_flows; i++) {
+		INIT_LIST_HEAD(&g->turn[i].node);
+		g->turn[i].flow = &op->flow[i];
+	}
 	op->generic = g;
 	return 0;
 }
 
-/* Context: process, phase three of teardown: no run is left. */
+struct sksplice_turn *sksplice_generic_turn(const struct sksplice_flow *flow)
+{
+	return &flow->op->generic->turn[flow->back];
+}
+
+/* Context: process, phase three of teardown: no run is left, and no turn is waited for. */
 void sksplice_generic_free(struct sksplice_op *op)
 {
 	struct sksplice_generic *g = op->generic;

@@ -137,7 +137,7 @@ struct sksplice_user {
 	unsigned int ops;		/* users_lock; freed at 0 */
 	spinlock_t lock;		/* of the next two */
 	unsigned int runs;		/* slots for generic runs that are taken */
-	struct list_head waiting;	/* flows without one, the first to wait first */
+	struct list_head waiting;	/* turns of flows without one, the first to wait first */
 	struct hlist_node node;
 };
 
@@ -196,20 +196,21 @@ struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
  */
 bool sksplice_user_enter(struct sksplice_flow *flow)
 {
+	struct sksplice_turn *turn = sksplice_generic_turn(flow);
 	struct sksplice_user *user = flow->op->user;
 	bool ok;
 
 	spin_lock_bh(&user->lock);
-	ok = flow->slot;
+	ok = turn->come;
 	if (!ok && user->runs < SKSPLICE_USER_RUNS) {
 		user->runs++;
 		ok = true;
 	}
-	flow->slot = false;
+	turn->come = false;
 	if (ok)
-		list_del_init(&flow->turn);
-	else if (list_empty(&flow->turn))
-		list_add_tail(&flow->turn, &user->waiting);
+		list_del_init(&turn->node);
+	else if (list_empty(&turn->node))
+		list_add_tail(&turn->node, &user->waiting);
 	spin_unlock_bh(&user->lock);
 	return ok;
 }
@@ -217,16 +218,16 @@ bool sksplice_user_enter(struct sksplice_flow *flow)
 /* user->lock held. A slot goes to who waited longest. */
 static void sksplice_user_pass(struct sksplice_user *user)
 {
-	struct sksplice_flow *next;
+	struct sksplice_turn *next;
 
-	next = list_first_entry_or_null(&user->waiting, struct sksplice_flow, turn);
+	next = list_first_entry_or_null(&user->waiting, struct sksplice_turn, node);
 	if (!next) {
 		user->runs--;
 		return;
 	}
-	list_del_init(&next->turn);
-	next->slot = true;
-	sksplice_pump_kick(next);
+	list_del_init(&next->node);
+	next->come = true;
+	sksplice_pump_kick(next->flow);
 }
 
 /* Context: the flow's work, after enter. */
@@ -242,15 +243,16 @@ void sksplice_user_leave(struct sksplice_flow *flow)
 /* Context: process, the flow is stopped. It waits no longer, and gives back what it got. */
 void sksplice_user_forget(struct sksplice_flow *flow)
 {
+	struct sksplice_turn *turn = sksplice_generic_turn(flow);
 	struct sksplice_user *user = flow->op->user;
 
 	if (!user)
 		return;
 	spin_lock_bh(&user->lock);
-	list_del_init(&flow->turn);
-	if (flow->slot)
+	list_del_init(&turn->node);
+	if (turn->come)
 		sksplice_user_pass(user);
-	flow->slot = false;
+	turn->come = false;
 	spin_unlock_bh(&user->lock);
 }
 

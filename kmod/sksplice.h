@@ -141,8 +141,6 @@ struct sksplice_flow {
 	u8 retries;					/* worker only */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */
-	bool slot;					/* u: its turn has come */
-	struct list_head turn;				/* u: on user->waiting */
 	u32 copied_seq;					/* s of src: where we left the source */
 	u32 write_seq;					/* s of dst: where we left the sink */
 	u32 reply_seq;					/* s of src: the source's own write_seq then */
@@ -185,6 +183,13 @@ struct sksplice_extra {
 	struct sksplice_framer *framer;			/* c: NULL: none; its own */
 };
 
+/* Of a flow whose user has all his generic runs, or had. */
+struct sksplice_turn {
+	struct list_head node;				/* u: on user->waiting */
+	struct sksplice_flow *flow;			/* c */
+	bool come;					/* u */
+};
+
 /* What operations have whose ends are not both plain TCP; see generic.c. */
 struct sksplice_generic {
 	struct mutex mutex;
@@ -193,6 +198,7 @@ struct sksplice_generic {
 	kgid_t gid;					/* c */
 	struct task_struct *worker;			/* r(S): in a run; to be compared only */
 	const struct sksplice_flow *last;		/* S: all is sent, only what it sent goes out */
+	struct sksplice_turn turn[2];			/* until phase two: of flow[] */
 };
 
 /* What a completion tells. */
@@ -415,6 +421,7 @@ enum sksplice_verdict sksplice_generic_ready(struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_generic_sent(struct sksplice_flow *flow, ssize_t sent, size_t len);
 enum sksplice_verdict sksplice_generic_move(struct sksplice_flow *flow, size_t budget);
 enum sksplice_verdict sksplice_generic_settle(struct sksplice_flow *flow);
+struct sksplice_turn *sksplice_generic_turn(const struct sksplice_flow *flow);
 enum sksplice_verdict sksplice_generic_run(struct sksplice_flow *flow, void **spent);
 bool sksplice_generic_stop(struct sksplice_op *op);
 

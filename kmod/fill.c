@@ -150,8 +150,8 @@ int sksplice_fill_event(struct sk_buff *skb, const struct sksplice_op *op)
 	if (sksplice_put_u64(skb, SKSPLICE_A_TOKEN, op->token) ||
 	    sksplice_put_u64(skb, SKSPLICE_A_USER_DATA, op->user_data) ||
 	    nla_put_u32(skb, SKSPLICE_A_KIND, op->kind) ||
-	    sksplice_put_u64(skb, SKSPLICE_A_BYTES, ev->bytes) ||
-	    sksplice_put_u64(skb, SKSPLICE_A_BYTES_BACK, ev->bytes_back) ||
+	    sksplice_put_u64(skb, SKSPLICE_A_BYTES, op->flow[0].bytes) ||
+	    sksplice_put_u64(skb, SKSPLICE_A_BYTES_BACK, sksplice_op_bytes_back(op)) ||
 	    nla_put_u32(skb, SKSPLICE_A_CAUSE, ev->cause) ||
 	    nla_put_u32(skb, SKSPLICE_A_ERROR, ev->error) ||
 	    nla_put_u32(skb, SKSPLICE_A_ENDED, ev->ended) ||

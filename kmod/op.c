@@ -218,6 +218,12 @@ int sksplice_op_wait(struct sksplice_op *op, unsigned long deadline)
 	return left ? -EINTR : -EINPROGRESS;
 }
 
+/* Final once phase two of teardown is over, as flow[0].bytes is. */
+u64 sksplice_op_bytes_back(const struct sksplice_op *op)
+{
+	return op->nr_flows == 2 ? READ_ONCE(op->flow[1].bytes) : 0;
+}
+
 /* Jiffies since a byte moved. A run on another CPU may be ahead of our reading of jiffies. */
 u64 sksplice_op_quiet(const struct sksplice_op *op)
 {

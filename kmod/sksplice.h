@@ -201,10 +201,8 @@ struct sksplice_generic {
 	struct sksplice_turn turn[2];			/* until phase two: of flow[] */
 };
 
-/* What a completion tells. */
+/* What a completion tells besides the bytes, which the flows have counted. */
 struct sksplice_event {
-	u64 bytes;
-	u64 bytes_back;
 	enum sksplice_cause cause;
 	u32 error;
 	u32 ended;
@@ -327,6 +325,7 @@ bool sksplice_op_owns(const struct sksplice_op *op);
 bool sksplice_op_sends(const struct sksplice_op *op);
 bool sksplice_op_closes(const struct sksplice_op *op);
 u32 sksplice_op_count(void);
+u64 sksplice_op_bytes_back(const struct sksplice_op *op);
 u64 sksplice_op_quiet(const struct sksplice_op *op);
 void sksplice_op_forget(struct sksplice_op *op);
 int sksplice_op_flush(struct net *net, u32 *count);

@@ -142,8 +142,6 @@ static void sksplice_teardown_flows(struct sksplice_op *op)
 {
 	int i;
 
-	op->event.bytes = op->flow[0].bytes;
-	op->event.bytes_back = op->nr_flows == 2 ? op->flow[1].bytes : 0;
 	for (i = 0; i < op->nr_flows; i++) {
 		sksplice_sock_put(op->flow[i].src);
 		sksplice_sock_put(op->flow[i].dst);

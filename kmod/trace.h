@@ -56,8 +56,8 @@ TRACE_EVENT(sksplice_end,
 	),
 	TP_fast_assign(
 		__entry->token = op->token;
-		__entry->bytes = op->event.bytes;
-		__entry->bytes_back = op->event.bytes_back;
+		__entry->bytes = op->flow[0].bytes;
+		__entry->bytes_back = sksplice_op_bytes_back(op);
 		__entry->cause = op->event.cause;
 		__entry->error = op->event.error;
 	),

@@ -21,11 +21,14 @@ DEFINE_PER_CPU(struct sksplice_stats, sksplice_stats);
 
 static int __init sksplice_init(void)
 {
-	int ret = -ENOMEM;
+	int ret = sksplice_op_init();
 
+	if (ret)
+		return ret;
+	ret = -ENOMEM;
 	sksplice_pump_wq = alloc_workqueue("sksplice_pump", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!sksplice_pump_wq)
-		return ret;
+		goto err_cache;
 	sksplice_generic_wq = alloc_workqueue("sksplice_generic", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	if (!sksplice_generic_wq)
 		goto err_pump;
@@ -58,13 +61,15 @@ err_generic:
 	destroy_workqueue(sksplice_generic_wq);
 err_pump:
 	destroy_workqueue(sksplice_pump_wq);
+err_cache:
+	sksplice_op_exit();
 	return ret;
 }
 
 /*
  * Every operation holds a reference to the module until its release, so there is none. The
  * family goes first: no request is running or will come. Then what the last operations' works
- * still do after that reference, then what these left to their owners.
+ * still do after that reference, then what these left to their owners. Now no reference to any is left.
  */
 static void __exit sksplice_exit(void)
 {
@@ -79,6 +84,7 @@ static void __exit sksplice_exit(void)
 	destroy_workqueue(sksplice_pump_wq);
 	sksplice_ops_drain();
 	sksplice_send_exit();
+	sksplice_op_exit();
 }
 
 module_init(sksplice_init);

@@ -2,6 +2,7 @@
 /* Operations: from their creation to the moment somebody says how they end. */
 #include <linux/file.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 #include <linux/wait_bit.h>
 #include <linux/xarray.h>
 #include <net/net_namespace.h>
@@ -13,6 +14,41 @@
 static DEFINE_XARRAY(sksplice_ops);
 static atomic64_t sksplice_op_token = ATOMIC64_INIT(0);
 static atomic_t sksplice_op_live = ATOMIC_INIT(0);
+
+/* By the number of flows, less one. */
+static struct kmem_cache *sksplice_op_cache[2];
+
+/*
+ * Each of the two sizes has its own slabs: kmalloc() would round a pair of 640 bytes up to 1024. Where
+ * no lock is larger than it need be, operations and flows are made of whole cache lines, and begin
+ * with one: two pairs that two processors serve have none in common.
+ */
+int sksplice_op_init(void)
+{
+	static const char * const names[] = { "sksplice_op", "sksplice_pair" };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		sksplice_op_cache[i] = kmem_cache_create(names[i],
+							 offsetof(struct sksplice_op, flow[i + 1]), 0,
+							 SLAB_ACCOUNT | SLAB_HWCACHE_ALIGN, NULL);
+		if (!sksplice_op_cache[i]) {
+			sksplice_op_exit();
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* Module exit: the last reference to each operation is gone; RCU may not have freed it yet. */
+void sksplice_op_exit(void)
+{
+	int i;
+
+	rcu_barrier();
+	for (i = 0; i < ARRAY_SIZE(sksplice_op_cache); i++)
+		kmem_cache_destroy(sksplice_op_cache[i]);
+}
 
 /* Does it own its ends, so that what happens to one is passed on to the other? */
 bool sksplice_op_owns(const struct sksplice_op *op)
@@ -46,7 +82,7 @@ struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit)
 
 	if (!try_module_get(THIS_MODULE))
 		return ERR_PTR(-ENODEV);
-	op = kzalloc(struct_size(op, flow, nr), GFP_KERNEL_ACCOUNT);
+	op = kmem_cache_zalloc(sksplice_op_cache[nr - 1], GFP_KERNEL);
 	if (!op) {
 		module_put(THIS_MODULE);
 		return ERR_PTR(-ENOMEM);
@@ -64,7 +100,18 @@ struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit)
 	return op;
 }
 
-/* Context: any. The last one is after release: no file, socket or work is left. */
+/* Not kfree_rcu(): before 6.12 nothing waits for what that has still to free to its slabs. */
+static void sksplice_op_free(struct rcu_head *rcu)
+{
+	struct sksplice_op *op = container_of(rcu, struct sksplice_op, rcu);
+
+	kmem_cache_free(sksplice_op_cache[op->nr_flows - 1], op);
+}
+
+/*
+ * Context: any. The last one is after release: no file, socket or work is left. op->rcu lies over
+ * bury_node, of a list whose every entry has a reference. Who finds it in the table yet takes none.
+ */
 void sksplice_op_put(struct sksplice_op *op)
 {
 	if (!refcount_dec_and_test(&op->refs))
@@ -73,7 +120,7 @@ void sksplice_op_put(struct sksplice_op *op)
 		sksplice_user_uncharge(op->user, op->units);
 	if (op->owner)
 		sksplice_owner_put(op->owner);
-	kfree_rcu(op, rcu);
+	call_rcu(&op->rcu, sksplice_op_free);
 }
 
 /*

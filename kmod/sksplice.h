@@ -133,17 +133,17 @@ struct sksplice_flow {
 	struct sksplice_sock *dst;			/* c from attach to release; a reference */
 	unsigned long run;				/* a: bits SKSPLICE_RUN_* */
 	enum sksplice_state state;			/* r(s of src) */
+	u32 copied_seq;					/* s of src: where we left the source */
+	u32 write_seq;					/* s of dst: where we left the sink */
+	u32 reply_seq;					/* s of src: the source's own write_seq then */
 	bool back;					/* c: second flow of a pair */
-	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
 	u8 streak;					/* s of src: see pump.c */
 	u8 poor;					/* s of src: the same */
 	u16 cpu;					/* s of src: where the worker ran last */
 	u8 retries;					/* worker only */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */
-	u32 copied_seq;					/* s of src: where we left the source */
-	u32 write_seq;					/* s of dst: where we left the sink */
-	u32 reply_seq;					/* s of src: the source's own write_seq then */
+	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
 	u64 bytes;					/* r(s of src): accepted by the sink */
 	u64 left;					/* s of src: until the limit; of records see framer.c */
 	u64 runs_inline;				/* r(s of src) */
@@ -216,6 +216,9 @@ struct sksplice_op {
 	u32 flags;					/* c: SKSPLICE_F_* */
 	u32 idle_ms;					/* c */
 	u32 pid;					/* c */
+	refcount_t refs;
+	spinlock_t lock;
+	unsigned int units;				/* c until phase three: what counts against a limit */
 	u8 nr_flows;					/* c: 1, or 2 for a pair */
 	u8 retries;					/* op work only */
 	u8 detached;					/* creator until begun, then op work: sockets given back */
@@ -226,22 +229,21 @@ struct sksplice_op {
 	bool abandoned;					/* c: failed to begin; nothing happened */
 	bool orphan;					/* r(w): owner is gone */
 	bool gone;					/* r: released, no kernel state is left: op_gone() */
-	refcount_t refs;
-	spinlock_t lock;
 	struct net *net;				/* c: of the source; a reference until release */
 	struct sksplice_generic *generic;		/* c until release; NULL: all is plain TCP */
 	struct sksplice_user *user;			/* c: whose limit it counts against */
-	unsigned int units;				/* c until phase three: and as how many */
 	struct sksplice_owner *owner;			/* who gets the completion; may be dead; see adopt.c */
 	struct file *file[2];				/* o: 0 source, NULL of a send, 1 sink; NULL once released */
 	struct list_head owner_node;			/* w: on owner->ops, then on owner->events */
-	struct list_head bury_node;			/* owner_orphan() only */
+	union {
+		struct list_head bury_node;		/* owner_orphan() only, which has a reference */
+		struct rcu_head rcu;			/* after the last reference */
+	};
 	unsigned long started;				/* c: jiffies */
 	unsigned long moved;				/* r: jiffies when a byte last moved, or was acknowledged */
 	struct sksplice_event event;			/* o until ending, then op work only */
 	struct delayed_work work;			/* idle limit, then teardown */
-	struct rcu_head rcu;
-	struct sksplice_flow flow[];			/* nr_flows */
+	struct sksplice_flow flow[];			/* nr_flows; see op_init() */
 };
 
 /* A netlink socket that gets completions. */
@@ -309,6 +311,8 @@ extern struct workqueue_struct *sksplice_generic_wq;
 extern struct workqueue_struct *sksplice_pump_wq, *sksplice_op_wq, *sksplice_reset_wq;
 
 /* op.c */
+int sksplice_op_init(void);
+void sksplice_op_exit(void);
 struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit);
 int sksplice_op_attach(struct sksplice_op *op, const char **why);
 int sksplice_op_name(struct sksplice_op *op);

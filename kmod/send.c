@@ -16,6 +16,8 @@
  * Where copied bytes go, of all sinks that are sent to on this processor. A sink may not use the
  * fragment of the task that was interrupted; one of its own would be 32 KiB for each socket that
  * ever had a byte to copy. Used with BH off, and never by two: a send does not begin inside another.
+ * Where BH off does not keep others away, and for a sink that may use the memory reserves, whose
+ * pages would make receivers drop what others send from them, it stays with the sink's own.
  */
 static DEFINE_PER_CPU(struct page_frag, sksplice_frag);
 
@@ -43,6 +45,8 @@ static ssize_t sksplice_sendmsg(struct sock *sk, struct msghdr *msg)
 
 	sksplice_assert_slock(sk);
 	lockdep_assert(in_softirq());
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) || (sk->sk_allocation & __GFP_MEMALLOC))
+		return tcp_sendmsg_locked(sk, msg, msg_data_left(msg));
 	sk->sk_frag = *frag;
 	sent = tcp_sendmsg_locked(sk, msg, msg_data_left(msg));
 	*frag = sk->sk_frag;

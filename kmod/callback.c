@@ -95,6 +95,26 @@ static void sksplice_kick_both(struct sksplice_sock *ss)
 	spin_unlock_irqrestore(&ss->lock, flags);
 }
 
+static bool sksplice_flow_is_plain(const struct sksplice_flow *flow)
+{
+	return !flow || !(flow->op->generic || flow->extra);
+}
+
+/*
+ * Context: as write_space. Can it be left to data_ready? TCP calls that right after this, in the
+ * same receive, when the peer's FIN came; that we sent ours, or that the peer acknowledged it, says
+ * nothing to a flow that waits for no acknowledgment. Whatever breaks a connection sets an error.
+ */
+static bool sksplice_change_is_tame(const struct sock *sk, const struct sksplice_sock *ss)
+{
+	if (!sksplice_flow_is_plain(ss->rx) || !sksplice_flow_is_plain(ss->tx))
+		return false;
+	if (READ_ONCE(sk->sk_err) || READ_ONCE(ss->err))
+		return false;
+	return sock_flag(sk, SOCK_DONE) || sk->sk_state == TCP_FIN_WAIT1 ||
+	       sk->sk_state == TCP_FIN_WAIT2;
+}
+
 /* Context: as write_space. The end of a connection concerns both halves; users are told too. */
 static void sksplice_state_change(struct sock *sk)
 {
@@ -103,7 +123,8 @@ static void sksplice_state_change(struct sock *sk)
 	rcu_read_lock();
 	ss = sksplice_sock_of(sk);
 	if (ss) {
-		sksplice_kick_both(ss);
+		if (!sksplice_change_is_tame(sk, ss))
+			sksplice_kick_both(ss);
 		ss->state_change(sk);
 	}
 	rcu_read_unlock();

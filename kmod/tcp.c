@@ -297,7 +297,8 @@ static enum sksplice_verdict sksplice_tcp_dry(struct sksplice_flow *flow, bool w
 	}
 	if (!sksplice_tcp_eof(sk))
 		return SKSPLICE_EMPTY;
-	if (!worker)
+	/* TCP is in the middle of a receive on the source: that is not to be shut down now */
+	if (!worker && (flow->extra || sksplice_dst(flow) == sk))
 		return SKSPLICE_DEFER;
 	if (sksplice_op_owns(flow->op) || (flow->op->flags & SKSPLICE_F_SHUTDOWN))
 		sksplice_tcp_shutdown(sksplice_dst(flow));

@@ -18,9 +18,10 @@ int sksplice_nl_refuse(struct genl_info *info, int err, const char *why)
 	return err;
 }
 
-struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr)
+/* Room for @len bytes of attributes. Far more than is used is cleared, and copied when it is sent. */
+struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr, size_t len)
 {
-	struct sk_buff *skb = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
+	struct sk_buff *skb = genlmsg_new(len, GFP_KERNEL);
 
 	if (!skb)
 		return NULL;
@@ -115,7 +116,7 @@ static int sksplice_nl_owner_new_doit(struct sk_buff *skb, struct genl_info *inf
 		ret = sksplice_policy_permit(skb, genl_info_net(info)->user_ns, &why);
 	if (ret)
 		return sksplice_nl_refuse(info, ret, why);
-	reply = sksplice_nl_reply(info, &hdr);
+	reply = sksplice_nl_reply(info, &hdr, NLMSG_GOODSIZE);
 	if (!reply)
 		return -ENOMEM;
 	ret = sksplice_owner_new(NETLINK_CB(skb).sk, info->snd_portid, &id);
@@ -137,7 +138,7 @@ static int sksplice_nl_op_get_doit(struct sk_buff *skb, struct genl_info *info)
 
 	if (IS_ERR(op))
 		return PTR_ERR(op);
-	reply = sksplice_nl_reply(info, &hdr);
+	reply = sksplice_nl_reply(info, &hdr, NLMSG_GOODSIZE);
 	if (!reply) {
 		sksplice_op_put(op);
 		return -ENOMEM;
@@ -269,7 +270,7 @@ static int sksplice_nl_op_reclaim_doit(struct sk_buff *skb, struct genl_info *in
 	op = sksplice_nl_op(skb, info);
 	if (IS_ERR(op))
 		return PTR_ERR(op);
-	reply = sksplice_nl_reply(info, &hdr);
+	reply = sksplice_nl_reply(info, &hdr, NLMSG_GOODSIZE);
 	ret = reply ? sksplice_nl_reclaim(info, op, reply) : -ENOMEM;
 	sksplice_op_put(op);
 	if (!ret)
@@ -355,7 +356,7 @@ static int sksplice_nl_stats_get_doit(struct sk_buff *skb, struct genl_info *inf
 	struct sk_buff *reply;
 	void *hdr;
 
-	reply = sksplice_nl_reply(info, &hdr);
+	reply = sksplice_nl_reply(info, &hdr, NLMSG_GOODSIZE);
 	if (!reply)
 		return -ENOMEM;
 	if (sksplice_fill_stats(reply)) {
@@ -376,7 +377,7 @@ static int sksplice_nl_flush_doit(struct sk_buff *skb, struct genl_info *info)
 	if (all && !netlink_capable(skb, CAP_NET_ADMIN))
 		return sksplice_nl_refuse(info, -EPERM,
 					  "all namespaces need CAP_NET_ADMIN in the initial one");
-	reply = sksplice_nl_reply(info, &hdr);
+	reply = sksplice_nl_reply(info, &hdr, NLMSG_GOODSIZE);
 	if (!reply)
 		return -ENOMEM;
 	ret = sksplice_op_flush(all ? NULL : genl_info_net(info), &ended);

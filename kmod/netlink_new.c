@@ -276,7 +276,7 @@ static int sksplice_nl_commit(struct genl_info *info, struct sksplice_op *op,
 
 	if (sksplice_owner_add(owner, op))
 		return SKSPLICE_REFUSE(why, -ENOENT, "the owner is gone");
-	reply = sksplice_nl_reply(info, &hdr);
+	reply = sksplice_nl_reply(info, &hdr, nla_total_size_64bit(sizeof(op->token)));
 	if (!reply)
 		return -ENOMEM;
 	if (nla_put_u64_64bit(reply, SKSPLICE_A_TOKEN, op->token, SKSPLICE_A_PAD)) {

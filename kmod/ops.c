@@ -314,20 +314,38 @@ bool sksplice_ops_ours(const struct socket *sock)
 	return busy;
 }
 
-/* Context: process. The tables for a socket; NULL: no room for one more kind of socket. */
+static struct sksplice_ops *sksplice_ops_find(const struct proto_ops *orig)
+{
+	unsigned int i, nr = smp_load_acquire(&sksplice_ops_nr);
+
+	for (i = 0; i < nr; i++)
+		if (sksplice_ops_sets[i].orig == orig)
+			return &sksplice_ops_sets[i];
+	return NULL;
+}
+
+/*
+ * Context: process. The tables for a socket; NULL: no room for one more kind of socket. Those of
+ * plain TCP are for good: they need neither the lock nor a look at whether another table came to
+ * the place of the original. A socket is plain at first or never, so what it had before it was
+ * found to be plain is plain TCP's.
+ */
 const struct sksplice_ops *sksplice_ops_prepare(struct socket *sock)
 {
-	bool plain = sksplice_proto_fast(sock->sk);
-	struct sksplice_ops *set = NULL;
 	const struct proto_ops *orig;
-	unsigned int i;
+	struct sksplice_ops *set;
+	bool plain;
 	int busy;
 
+	orig = sksplice_ops_orig(sock, &busy);
+	smp_rmb();
+	plain = sksplice_proto_fast(sock->sk);
+	set = plain ? sksplice_ops_find(orig) : NULL;
+	if (set)
+		return set;
 	mutex_lock(&sksplice_ops_lock);
 	orig = sksplice_ops_orig(sock, &busy);
-	for (i = 0; i < sksplice_ops_nr; i++)
-		if (sksplice_ops_sets[i].orig == orig)
-			set = &sksplice_ops_sets[i];
+	set = sksplice_ops_find(orig);
 	if (set && memcmp(&set->busy[0], orig, sizeof(*orig)))
 		sksplice_ops_fill_all(set, orig, plain);
 	if (!set && sksplice_ops_nr < ARRAY_SIZE(sksplice_ops_sets)) {

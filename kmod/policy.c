@@ -161,30 +161,57 @@ static struct sksplice_user *sksplice_user_find(kuid_t uid)
 	return NULL;
 }
 
-/* Context: process. Applies to everybody: CAP_NET_ADMIN in a user namespace is nobody. */
-struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
+static struct sksplice_user *sksplice_user_new(kuid_t uid)
 {
-	struct sksplice_user *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT), *user;
+	struct sksplice_user *fresh = kzalloc(sizeof(*fresh), GFP_KERNEL_ACCOUNT);
 
 	if (!fresh)
-		return ERR_PTR(-ENOMEM);
+		return NULL;
 	fresh->uid = uid;
 	spin_lock_init(&fresh->lock);
 	INIT_LIST_HEAD(&fresh->waiting);
-	spin_lock_bh(&sksplice_users_lock);
-	user = sksplice_user_find(uid);
+	return fresh;
+}
+
+/*
+ * users_lock held. *@fresh is for a user who has no operation yet; NULL: there is none, or it was
+ * taken. NULL: it is needed.
+ */
+static struct sksplice_user *sksplice_user_add(kuid_t uid, unsigned int units,
+					       struct sksplice_user **fresh)
+{
+	struct sksplice_user *user = sksplice_user_find(uid);
+
 	if (sksplice_users_ops + units > READ_ONCE(sksplice_max_ops) ||
-	    (user ? user->ops : 0) + units > READ_ONCE(sksplice_max_ops_per_user)) {
-		user = ERR_PTR(-ENFILE);
-	} else {
-		if (!user) {
-			user = fresh;
-			fresh = NULL;
-			hash_add(sksplice_users, &user->node, __kuid_val(uid));
-		}
+	    (user ? user->ops : 0) + units > READ_ONCE(sksplice_max_ops_per_user))
+		return ERR_PTR(-ENFILE);
+	if (!user && *fresh) {
+		user = *fresh;
+		*fresh = NULL;
+		hash_add(sksplice_users, &user->node, __kuid_val(uid));
+	}
+	if (user) {
 		user->ops += units;
 		sksplice_users_ops += units;
 	}
+	return user;
+}
+
+/* Context: process. Applies to everybody: CAP_NET_ADMIN in a user namespace is nobody. */
+struct sksplice_user *sksplice_user_charge(kuid_t uid, unsigned int units)
+{
+	struct sksplice_user *fresh = NULL, *user;
+
+	spin_lock_bh(&sksplice_users_lock);
+	user = sksplice_user_add(uid, units, &fresh);
+	spin_unlock_bh(&sksplice_users_lock);
+	if (user)
+		return user;
+	fresh = sksplice_user_new(uid);
+	if (!fresh)
+		return ERR_PTR(-ENOMEM);
+	spin_lock_bh(&sksplice_users_lock);
+	user = sksplice_user_add(uid, units, &fresh);
 	spin_unlock_bh(&sksplice_users_lock);
 	kfree(fresh);
 	return user;

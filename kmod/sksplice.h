@@ -316,6 +316,7 @@ void sksplice_op_exit(void);
 struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit);
 int sksplice_op_attach(struct sksplice_op *op, const char **why);
 int sksplice_op_name(struct sksplice_op *op);
+void sksplice_op_exit(void);
 void sksplice_op_start(struct sksplice_op *op);
 void sksplice_op_abandon(struct sksplice_op *op);
 bool sksplice_op_end(struct sksplice_op *op, enum sksplice_cause cause, int error);
@@ -509,7 +510,7 @@ int sksplice_nl_op_adopt_doit(struct sk_buff *skb, struct genl_info *info);
 /* netlink.c */
 extern struct genl_family sksplice_nl_family;
 int sksplice_nl_refuse(struct genl_info *info, int err, const char *why);
-struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr);
+struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr, size_t len);
 int sksplice_nl_send(struct genl_info *info, struct sk_buff *skb, void *hdr);
 struct sksplice_owner *sksplice_nl_owner(struct sk_buff *skb, struct genl_info *info);
 struct sk_buff *sksplice_nl_event(struct sksplice_op *op, u32 portid, gfp_t gfp);

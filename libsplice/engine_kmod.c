@@ -169,8 +169,10 @@ static void put_op(const struct kmod *k, struct nlmsghdr *nlh, const struct spl_
 	mnl_attr_put_u32(nlh, SKSPLICE_A_SINK_FD, (uint32_t)op->sink);
 	if (limited)
 		mnl_attr_put_u64(nlh, SKSPLICE_A_LIMIT, op->n);
-	mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, op->opts.flags);
-	mnl_attr_put_u32(nlh, SKSPLICE_A_IDLE_MS, op->opts.idle_ms);
+	if (op->opts.flags)
+		mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, op->opts.flags);
+	if (op->opts.idle_ms)
+		mnl_attr_put_u32(nlh, SKSPLICE_A_IDLE_MS, op->opts.idle_ms);
 	mnl_attr_put_u64(nlh, SKSPLICE_A_USER_DATA, op->opts.user_data);
 	if (op->opts.delim_len)
 		mnl_attr_put(nlh, SKSPLICE_A_DELIM, op->opts.delim_len, op->opts.delim);

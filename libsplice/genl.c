@@ -59,21 +59,19 @@ struct nlmsghdr *spl_genl_request(void *req, uint16_t type, uint8_t cmd, uint16_
 int spl_genl_receive(struct spl_genl *g, void *buf, size_t *len)
 {
 	struct sockaddr_nl from = { 0 };
-	struct iovec iov = { .iov_base = buf, .iov_len = SPL_GENL_BUF };
-	struct msghdr msg = {
-		.msg_name = &from, .msg_namelen = sizeof(from),
-		.msg_iov = &iov, .msg_iovlen = 1,
-	};
+	socklen_t from_len = sizeof(from);
 	ssize_t r;
 
+	/* MSG_TRUNC: the length of the message, also of one that does not fit; cheaper than recvmsg() */
 	do
-		r = recvmsg(mnl_socket_get_fd(g->nl), &msg, MSG_DONTWAIT);
+		r = recvfrom(mnl_socket_get_fd(g->nl), buf, SPL_GENL_BUF, MSG_DONTWAIT | MSG_TRUNC,
+			     (struct sockaddr *)&from, &from_len);
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return -errno;
-	if (msg.msg_flags & MSG_TRUNC)
+	if (r > SPL_GENL_BUF)
 		return -EPROTO;
-	*len = msg.msg_namelen == sizeof(from) && from.nl_pid == 0 ? (size_t)r : 0;
+	*len = from_len == sizeof(from) && from.nl_pid == 0 ? (size_t)r : 0;
 	return 0;
 }
 

@@ -22,6 +22,13 @@ SPL_API int spl_probe(struct spl_probe *out, size_t n);
 SPL_API int spl_also(struct spl *s, int fd);
 
 /*
+ * The descriptor that is readable when spl_next() has something to read, unless spl_pending(): then it is to be called
+ * anyway. -1: the engine waits itself, and moves the bytes then: see spl_also(). Cheaper than spl_fd(), a set around it.
+ */
+SPL_API int spl_own_fd(const struct spl *s);
+SPL_API int spl_pending(const struct spl *s);
+
+/*
  * From now on the sockets that are spliced for good are new ones: nobody has touched SO_RCVLOWAT, TCP_CORK and SO_LINGER,
  * so they are not looked at.
  */

@@ -57,6 +57,18 @@ int spl_also(struct spl *s, int fd)
 	return 0;
 }
 
+/* For splicectl, whose events all come from the engine: none is queued by a call. */
+int spl_own_fd(const struct spl *s)
+{
+	return s->ops->epolls ? -1 : s->engine_fd;
+}
+
+/* Events that were read with another one, or are still to be asked for. */
+int spl_pending(const struct spl *s)
+{
+	return s->queue.first || s->behind;
+}
+
 /* For splicectl, which knows the options of the sockets that it has made itself: see probe.h. */
 void spl_plain(struct spl *s)
 {

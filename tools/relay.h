@@ -11,6 +11,7 @@
 #define RELAY_LISTENERS		32
 #define RELAY_TARGETS		64	/* addresses behind all --to */
 #define RELAY_BATCH		64	/* accepts, or epoll events, before others get their turn */
+#define RELAY_SINGLY		16	/* times that a second one is not looked for, where there was none */
 #define RELAY_SCRAPES		16	/* requests for metrics at a time */
 #define RELAY_CAUSES		(SPL_SINK_FAILED + 1)
 
@@ -23,8 +24,9 @@ struct watch {
 };
 
 struct listener {
-	struct watch watch;
+	struct watch watch;		/* first */
 	struct addr addr;
+	unsigned int singly;		/* so many times only one is accepted: of late no second one was there */
 };
 
 /* A client whose other side is being connected; ordered by deadline. */
@@ -77,6 +79,8 @@ struct relay {
 	struct spl *spl;
 	int epoll;
 	struct watch signals;
+	struct watch engine;		/* its events; -1: the engine does the waiting */
+	unsigned int singly;		/* so many times only one event is read */
 	int spare;			/* a socket made ahead, of family spare_family; -1: none */
 	int spare_family;
 	int reserve[2];			/* descriptors kept for the engine; -1: none */
@@ -125,7 +129,7 @@ bool relay_has_room(const struct relay *r);
 bool relay_make_spare(struct relay *r);
 void relay_connect(struct relay *r, int client, const struct addr *peer);
 void relay_expire_attempts(struct relay *r, uint64_t now);
-void relay_take_events(struct relay *r, int timeout_ms);
+unsigned int relay_take_events(struct relay *r, int timeout_ms, bool one);
 void relay_conn_release(struct relay *r);
 
 /* relay_metrics.c */

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "../libsplice/probe.h"
 #include "relay.h"
 
 static void try_targets(struct relay *r, struct attempt *a);
@@ -27,11 +28,12 @@ static void abort_socket(struct relay *r, int fd)
 	r->starved_until = 0;
 }
 
-static int make_socket(int family)
+/* The module keeps what it owns alive by itself. */
+static int make_socket(const struct relay *r, int family)
 {
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	if (fd >= 0)
+	if (fd >= 0 && spl_engine(r->spl) != SPL_ENGINE_KMOD)
 		relay_keep_alive(fd, family);
 	return fd;
 }
@@ -42,7 +44,7 @@ bool relay_make_spare(struct relay *r)
 	if (r->spare >= 0)
 		return true;
 	r->spare_family = r->opts->targets[r->opts->first[r->turn]].sa.sa_family;
-	r->spare = make_socket(r->spare_family);
+	r->spare = make_socket(r, r->spare_family);
 	if (r->spare >= 0)
 		return true;
 	relay_starved(r, "socket");
@@ -59,7 +61,7 @@ static int take_socket(struct relay *r, int family)
 		return fd;
 	if (fd >= 0)
 		close(fd);
-	return make_socket(family);
+	return make_socket(r, family);
 }
 
 static void log_unreachable(struct relay *r, const struct attempt *a, int error)
@@ -289,6 +291,8 @@ static void log_ended(struct relay *r, const struct spl_event *ev)
 {
 	char forth[OUT_TEXT], back[OUT_TEXT];
 
+	if (r->opts->talk != TALK_VERBOSE)
+		return;
 	relay_log(r, TALK_VERBOSE, "%" PRIu64 " ended: %s%s%s, %s forth, %s back", ev->token, spl_cause_name(ev->cause),
 		  ev->error ? ": " : "", ev->error ? strerror(ev->error) : "", out_bytes(ev->bytes, forth),
 		  out_bytes(ev->bytes_back, back));
@@ -310,22 +314,28 @@ static void count_end(struct relay *r, const struct spl_event *ev)
 
 /*
  * Waits until something is to be done: by the engine, which does it here, or by us. Counts what
- * has ended since; an engine that cannot tell any more ends the relay.
+ * has ended since, with one as far as that can be done without asking for another; an engine that
+ * cannot tell any more ends the relay. Returns how many ended.
  */
-void relay_take_events(struct relay *r, int timeout_ms)
+unsigned int relay_take_events(struct relay *r, int timeout_ms, bool one)
 {
+	unsigned int taken = 0;
 	struct spl_event ev;
 	int n;
 
 	while ((n = spl_next(r->spl, &ev, timeout_ms)) > 0) {
 		timeout_ms = 0;
+		taken++;
 		log_ended(r, &ev);
 		count_end(r, &ev);
+		if (one && !spl_pending(r->spl))
+			break;
 	}
-	if (!n || n == -EINTR || n == -EAGAIN)
-		return;
+	if (n >= 0 || n == -EINTR || n == -EAGAIN)
+		return taken;
 	cli_error("the engine reports no more: %s", strerror(-n));
 	r->broken = true;
+	return taken;
 }
 
 /* Sends away who is still being connected; what the engine carries is left to it. */

@@ -125,33 +125,46 @@ int relay_accept(struct relay *r, struct watch *w, struct addr *peer)
 	return -1;
 }
 
-/* A batch of those who wait; false: there are no more, or none can be taken. */
-static bool accept_some(struct relay *r, struct watch *w)
+/* Those who wait, at most so many; how many were taken: less when there are no more, or none can be taken. */
+static unsigned int accept_some(struct relay *r, struct watch *w, unsigned int most)
 {
 	struct addr peer;
+	unsigned int n;
 	int fd;
 
-	for (int i = 0; i < RELAY_BATCH; i++) {
+	for (n = 0; n < most; n++) {
 		/* the second socket first: no client is taken that could only be sent away */
 		if (w->fd < 0 || !relay_has_room(r) || !relay_make_spare(r))
-			return false;
+			break;
 		fd = relay_accept(r, w, &peer);
 		if (fd < 0)
-			return false;
+			break;
 		relay_connect(r, fd, &peer);
 	}
-	return true;
+	return n;
 }
 
+/*
+ * To find that nobody else waits costs as much as a system call can: the kernel makes a socket and a file first, and
+ * takes them back. Where that was so it is not tried for a while: if somebody does, epoll says so.
+ */
 void relay_accept_clients(struct relay *r, struct watch *w, uint32_t events)
 {
+	struct listener *l = (struct listener *)w;
+
 	(void)events;
-	accept_some(r, w);
+	if (l->singly) {
+		l->singly--;
+		accept_some(r, w, 1);
+	} else if (accept_some(r, w, RELAY_BATCH) <= 1) {
+		l->singly = RELAY_SINGLY;
+	}
 }
 
 /* Before a listener is closed: who has connected to it is not reset, as far as there is room. */
 void relay_accept_rest(struct relay *r, struct watch *w)
 {
-	for (int i = 0; i < BACKLOG / RELAY_BATCH && accept_some(r, w); i++)
-		;
+	for (int i = 0; i < BACKLOG / RELAY_BATCH; i++)
+		if (accept_some(r, w, RELAY_BATCH) < RELAY_BATCH)
+			break;
 }

@@ -142,7 +142,7 @@ static void sooner(uint64_t *when, uint64_t other)
 /* How long to wait for epoll: until the first of the deadlines. */
 static int wait_ms(const struct relay *r)
 {
-	uint64_t when = UINT64_MAX, now = relay_now();
+	uint64_t when = UINT64_MAX, now;
 
 	if (!TAILQ_EMPTY(&r->attempts))
 		sooner(&when, TAILQ_FIRST(&r->attempts)->deadline);
@@ -154,6 +154,7 @@ static int wait_ms(const struct relay *r)
 		sooner(&when, r->drain_until);
 	if (when == UINT64_MAX)
 		return -1;
+	now = relay_now();
 	if (when <= now)
 		return 0;
 	return when - now > 60000 ? 60000 : (int)(when - now);
@@ -161,8 +162,11 @@ static int wait_ms(const struct relay *r)
 
 static void run_timers(struct relay *r)
 {
-	uint64_t now = relay_now();
+	uint64_t now;
 
+	if (TAILQ_EMPTY(&r->attempts) && TAILQ_EMPTY(&r->scrapes) && !r->starved_until && !r->draining)
+		return;
+	now = relay_now();
 	relay_expire_attempts(r, now);
 	relay_expire_scrapes(r, now);
 	if (r->starved_until && r->starved_until <= now)
@@ -185,13 +189,28 @@ static int add_signals(struct relay *r)
 	return r->signals.fd < 0 ? -errno : relay_watch(r, &r->signals, EPOLLIN);
 }
 
+/* Where of late no second event was there none is asked for: epoll says when there is. */
+static void engine_ready(struct relay *r, struct watch *w, uint32_t events)
+{
+	(void)w;
+	(void)events;
+	if (r->singly) {
+		r->singly--;
+		relay_take_events(r, 0, true);
+	} else if (relay_take_events(r, 0, false) <= 1) {
+		r->singly = RELAY_SINGLY;
+	}
+}
+
 static int add_all(struct relay *r)
 {
 	struct relay_options *o = r->opts;
 	int error;
 
-	/* the waiting is done in the engine, which moves the bytes there: no set within a set for each message */
-	error = spl_also(r->spl, r->epoll);
+	/* an engine that moves the bytes here does the waiting, too: no set within a set for each message */
+	r->engine.fd = spl_own_fd(r->spl);
+	r->engine.ready = engine_ready;
+	error = r->engine.fd < 0 ? spl_also(r->spl, r->epoll) : relay_watch(r, &r->engine, EPOLLIN);
 	spl_plain(r->spl);
 	if (!error)
 		error = add_signals(r);
@@ -225,8 +244,9 @@ static int loop(struct relay *r)
 
 	while (!r->stop && !r->broken) {
 		update_accepting(r);
-		relay_take_events(r, wait_ms(r));
-		n = epoll_wait(r->epoll, ready, RELAY_BATCH, 0);
+		if (r->engine.fd < 0)
+			relay_take_events(r, wait_ms(r), false);
+		n = epoll_wait(r->epoll, ready, RELAY_BATCH, r->engine.fd < 0 ? 0 : wait_ms(r));
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		/* nobody frees the watch of another: each of the batch is still there when its turn comes */

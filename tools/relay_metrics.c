@@ -95,7 +95,7 @@ static char *render_metrics(struct relay *r, bool head, size_t *size)
 	if (!f)
 		return NULL;
 	/* what has ended is counted as ended: the figures of one answer agree */
-	relay_take_events(r, 0);
+	relay_take_events(r, 0, false);
 	write_metrics(r, f);
 	if (!fclose(f))
 		answer = render("200 OK", body, len, head, size);

@@ -104,10 +104,17 @@ static bool sksplice_flow_is_plain(const struct sksplice_flow *flow)
  * Context: as write_space. Can it be left to data_ready? TCP calls that right after this, in the
  * same receive, when the peer's FIN came; that we sent ours, or that the peer acknowledged it, says
  * nothing to a flow that waits for no acknowledgment. Whatever breaks a connection sets an error.
+ * The FIN of a shutdown() that was on its way when the sink was taken is not ours: that flow would
+ * wait for a source that has nothing more to say.
  */
 static bool sksplice_change_is_tame(const struct sock *sk, const struct sksplice_sock *ss)
 {
+	const struct sksplice_flow *tx = READ_ONCE(ss->tx);
+
 	if (!sksplice_flow_is_plain(ss->rx) || !sksplice_flow_is_plain(ss->tx))
+		return false;
+	if (tx && sksplice_flow_live(tx) && tx->state != SKSPLICE_STATE_RUNNING &&
+	    sksplice_tcp_sink_over(ss))
 		return false;
 	if (READ_ONCE(sk->sk_err) || READ_ONCE(ss->err))
 		return false;

@@ -82,7 +82,6 @@ static void __exit sksplice_exit(void)
 	destroy_workqueue(sksplice_op_wq);
 	destroy_workqueue(sksplice_generic_wq);
 	destroy_workqueue(sksplice_pump_wq);
-	sksplice_op_exit();
 	sksplice_ops_drain();
 	sksplice_send_exit();
 	sksplice_op_exit();

@@ -143,31 +143,10 @@ int sksplice_op_attach(struct sksplice_op *op, const char **why)
 	return ret ? ret : sksplice_end_attach(b, back, there, why);
 }
 
-/*
- * The nodes of the table hold XA_CHUNK_SIZE tokens each. Where operations come and go one at a time
- * each would make and free all nodes on the way to its own: so the first place of the node in use
- * is no token but reserved, till the next node is in use. Without memory for that it is only dearer.
- */
-static u64 sksplice_op_next_token(void)
-{
-	u64 token;
-
-	while (!((token = atomic64_inc_return(&sksplice_op_token)) % XA_CHUNK_SIZE))
-		if (!xa_reserve(&sksplice_ops, token, GFP_KERNEL) && token > XA_CHUNK_SIZE)
-			xa_release(&sksplice_ops, token - XA_CHUNK_SIZE);
-	return token;
-}
-
-/* Module exit: no operation is left, only what is reserved. */
-void sksplice_op_exit(void)
-{
-	xa_destroy(&sksplice_ops);
-}
-
 /* Context: process. Gives it its token, and room in the table so that start cannot fail. */
 int sksplice_op_name(struct sksplice_op *op)
 {
-	op->token = sksplice_op_next_token();
+	op->token = atomic64_inc_return(&sksplice_op_token);
 	return xa_reserve(&sksplice_ops, op->token, GFP_KERNEL);
 }
 

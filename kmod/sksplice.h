@@ -312,7 +312,6 @@ extern struct workqueue_struct *sksplice_pump_wq, *sksplice_op_wq, *sksplice_res
 
 /* op.c */
 int sksplice_op_init(void);
-void sksplice_op_exit(void);
 struct sksplice_op *sksplice_op_alloc(enum sksplice_kind kind, u64 limit);
 int sksplice_op_attach(struct sksplice_op *op, const char **why);
 int sksplice_op_name(struct sksplice_op *op);

@@ -138,8 +138,8 @@ struct sksplice_flow {
 	u32 reply_seq;					/* s of src: the source's own write_seq then */
 	bool back;					/* c: second flow of a pair */
 	u8 streak;					/* s of src: see pump.c */
-	u8 poor;					/* s of src: the same */
 	u16 cpu;					/* s of src: where the worker ran last */
+	u8 poor;					/* s of src: see pump.c */
 	u8 retries;					/* worker only */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */

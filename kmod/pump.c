@@ -11,6 +11,7 @@
  * Worker runs that find a single message each wear the streak off again.
  */
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/workqueue.h>
 #include <net/tcp.h>
 
@@ -77,14 +78,16 @@ static bool sksplice_pump_streaming(struct sksplice_flow *flow)
 /*
  * Source's slock held. A stream of segments as large as they get, whose worker only takes turns with
  * the sender, on this very processor, and finds no more than the last of them: then they go on from
- * here, without the turns. Not when the worker is on its way already. Looked at anew when poor has
- * gone round.
+ * here, without the turns. Not when the worker is on its way already, nor outside of a sender's own
+ * call: ksoftirqd, which runs when there is too much of this, would do the work of all streams before
+ * it comes to anybody's message. Looked at anew when poor has gone round.
  */
 static bool sksplice_pump_worthwhile(struct sksplice_flow *flow)
 {
 	const struct tcp_sock *tp = tcp_sk(sksplice_src(flow));
 
-	if (flow->poor < SKSPLICE_POOR_RUNS || flow->cpu != (u16)smp_processor_id() ||
+	if (flow->poor < SKSPLICE_POOR_RUNS || (current->flags & PF_KTHREAD) ||
+	    flow->cpu != (u16)smp_processor_id() ||
 	    tp->rcv_nxt - tp->copied_seq < SKSPLICE_WORTHWHILE ||
 	    test_bit(SKSPLICE_RUN_KICKED, &flow->run))
 		return false;

@@ -320,7 +320,7 @@ def gives_up_who_stays_silent():
     with proxied() as (client, server, p), closing(connect(p.to)) as partly:
         partly.sendall(GET[:9])
         time.sleep(9)
-        assert p.processor_seconds() < 0.2, "bytes that stay on the socket keep it busy"
+        assert p.processor_seconds() < 1, "bytes that stay on the socket keep it busy"
         assert len(p.children()) == 2
         assert is_over(client)
         assert take_all(partly).startswith(b"HTTP/1.1 408 ")

@@ -247,12 +247,16 @@ TEST_F(oneway, sink_goes)
 
 TEST_F(oneway, revoke)
 {
+	uint64_t until = now_us() + WAIT_MS * 1000;
 	struct spl_stat st;
 
 	give(NULL);
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 10));
 	ASSERT_EQ(0, take(self->r.s, SEED, 0, 10));
-	ASSERT_EQ(0, spl_stat(self->s, self->token, &st));
+	/* they may be here before they are counted */
+	do {
+		ASSERT_EQ(0, spl_stat(self->s, self->token, &st));
+	} while ((st.bytes != 10 || st.wants != SPL_WANTS_READ) && now_us() < until);
 	EXPECT_EQ(10, st.bytes);
 	EXPECT_EQ(SPL_WANTS_READ, st.wants);
 	ASSERT_EQ(0, spl_revoke(self->s, self->token, 0));

@@ -111,9 +111,9 @@ static bool sksplice_change_is_tame(const struct sock *sk, const struct sksplice
 {
 	const struct sksplice_flow *tx = READ_ONCE(ss->tx);
 
-	if (!sksplice_flow_is_plain(ss->rx) || !sksplice_flow_is_plain(ss->tx))
+	if (!sksplice_flow_is_plain(READ_ONCE(ss->rx)) || !sksplice_flow_is_plain(tx))
 		return false;
-	if (tx && sksplice_flow_live(tx) && tx->state != SKSPLICE_STATE_RUNNING &&
+	if (tx && sksplice_flow_live(tx) && READ_ONCE(tx->state) != SKSPLICE_STATE_RUNNING &&
 	    sksplice_tcp_sink_over(ss))
 		return false;
 	if (READ_ONCE(sk->sk_err) || READ_ONCE(ss->err))

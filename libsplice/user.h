@@ -56,7 +56,9 @@ struct user_sock {
 	bool uncorked : 1;
 	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
 	bool both : 1;			/* a FIFO opened for both: one file, two entries */
-	uint8_t nonblock;		/* O_NONBLOCK was not set; under busy.lock while others may use the file */
+	/* under busy.lock, while others may use the file */
+	uint8_t nonblock;		/* O_NONBLOCK was not set */
+	uint8_t shut;			/* its peer was told the end */
 	int lent;			/* the caller's descriptor, once held */
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
@@ -178,6 +180,8 @@ void user_busy_closed(void);
 int user_busy_take(struct user *u, int fd, unsigned int halves, struct user_sock **out);
 int user_busy_check_file(struct user *u, int fd, int r);
 void user_busy_note(struct user_sock *sock, int error);
+void user_busy_note_shut(struct user_sock *sock);
+bool user_busy_written(const struct user_sock *sock);
 bool user_busy_same(const struct user_sock *sock, int fd);
 void user_busy_release(struct user_sock *sock, unsigned int halves);
 
@@ -188,6 +192,7 @@ short user_sock_poll(const struct user_sock *sock, short events);
 bool user_sock_source_over(struct user_sock *sock);
 bool user_sock_sink_over(const struct user_sock *sock);
 int user_sock_hold(struct user_sock *sock);
+bool user_sock_over(const struct user_sock *sock);
 int user_sock_error(struct user_sock *sock);
 int user_sock_connected(struct user_sock *sock);
 uint32_t user_sock_unacked(const struct user_sock *sock, bool shut);

@@ -213,6 +213,28 @@ void user_busy_note(struct user_sock *sock, int error)
 	pthread_mutex_unlock(&busy.lock);
 }
 
+/* Its end was passed on to this file: from now on a connection that is over need not have failed. */
+void user_busy_note_shut(struct user_sock *sock)
+{
+	pthread_mutex_lock(&busy.lock);
+	sock->shut = true;
+	pthread_mutex_unlock(&busy.lock);
+}
+
+/* Is it a sink, of any context, that was not shut down? */
+bool user_busy_written(const struct user_sock *sock)
+{
+	const struct user_sock *e;
+	bool written = false;
+
+	pthread_mutex_lock(&busy.lock);
+	for (e = *bucket_of(sock->ino); e; e = e->chain)
+		if (e->ino == sock->ino && e->dev == sock->dev)
+			written |= (e->halves & USER_TX) && !e->shut;
+	pthread_mutex_unlock(&busy.lock);
+	return written;
+}
+
 /* Is the file behind fd this one? */
 bool user_busy_same(const struct user_sock *sock, int fd)
 {

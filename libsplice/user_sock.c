@@ -230,6 +230,12 @@ static bool tcp_in(const struct user_sock *sock, unsigned int states)
 	       (STATE(info.tcpi_state) & states);
 }
 
+/* Was it connected, and is it no more? */
+bool user_sock_over(const struct user_sock *sock)
+{
+	return tcp_in(sock, STATE(TCP_CLOSE));
+}
+
 /*
  * The error that a sink has, or 0. Asking takes it from the socket, so it is noted: there may be a flow the other
  * way. Somebody else may have taken it before: a connection that is over is told by its state.
@@ -242,7 +248,7 @@ int user_sock_error(struct user_sock *sock)
 		return EPIPE;
 	error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
 	/* and of TLS, whose work went on after a reset, by its own word for whatever hinders it */
-	if (((!error && !sock->error) || (error == EBADMSG && sock->tls)) && tcp_in(sock, STATE(TCP_CLOSE)))
+	if (((!error && !sock->error) || (error == EBADMSG && sock->tls)) && user_sock_over(sock))
 		error = ECONNRESET;
 	if (error)
 		user_busy_note(sock, error < 0 ? -error : error);
@@ -258,7 +264,7 @@ int user_sock_connected(struct user_sock *sock)
 		return error;
 	if (tcp_in(sock, OPENING_STATES))
 		return -EINPROGRESS;
-	return tcp_in(sock, STATE(TCP_CLOSE)) ? ECONNREFUSED : 0;
+	return user_sock_over(sock) ? ECONNREFUSED : 0;
 }
 
 /* Bytes that the peer has not acknowledged. Of a socket that was shut down the FIN counts in the kernel, not here. */
@@ -274,9 +280,10 @@ uint32_t user_sock_unacked(const struct user_sock *sock, bool shut)
 /* The end of the stream for the reader. A pipe's comes when it is closed. */
 int user_sock_shutdown(struct user_sock *sock)
 {
-	if (sock->kind == USER_PIPE || !shutdown(sock->fd, SHUT_WR))
+	if (sock->kind == USER_PIPE)
 		return 0;
-	return errno;
+	user_busy_note_shut(sock);
+	return shutdown(sock->fd, SHUT_WR) ? errno : 0;
 }
 
 /*

@@ -28,11 +28,22 @@ static bool balks(const struct user_sock *src, ssize_t n)
 	return (n == -EPROTO && (src->kind == USER_UNIX || src->tls)) || (n == -EKEYEXPIRED && src->tls);
 }
 
-/* No bytes is the end of the stream, unless they are missing because the connection was reset and another operation was told. */
-static bool is_end(const struct user_sock *src)
+/*
+ * No bytes is the end of the stream, unless they are missing because the connection was reset and another operation was
+ * told. That one's thread may not have noted it yet: a connection whose end nobody has sent is over because it failed.
+ */
+static int missing(struct user_sock *src)
 {
+	bool written;
+
+	if (src->kind != USER_TCP || user_tls_closed(src))
+		return 0;
+	/* before a look at the error: who is not there any more has noted it */
+	written = user_busy_written(src);
+	if (!src->error && written && user_sock_over(src))
+		return ECONNRESET;
 	/* EPIPE is a reset that came after the end */
-	return !src->error || src->error == EPIPE || src->kind != USER_TCP || user_tls_closed(src);
+	return src->error == EPIPE ? 0 : src->error;
 }
 
 /* A read did not bring bytes. */
@@ -53,11 +64,11 @@ enum user_verdict user_stall_read(struct user *u, struct user_flow *flow, ssize_
 		user_phase_balk(u, flow, (int)-n);
 		return USER_OVER;
 	}
-	if (!n && is_end(flow->src)) {
+	error = n ? (int)-n : missing(flow->src);
+	if (!error) {
 		flow->eof = true;
 		return USER_MORE;
 	}
-	error = n ? (int)-n : flow->src->error;
 	user_busy_note(flow->src, error);
 	user_phase_fail(u, flow->op, flow->src, error);
 	return USER_OVER;

@@ -28,6 +28,7 @@ void sksplice_flow_init(struct sksplice_flow *flow, struct sksplice_op *op, u64 
 	flow->left = limit;
 	flow->state = SKSPLICE_STATE_CLOSING;
 	INIT_DELAYED_WORK(&flow->work, sksplice_pump_worker);
+	INIT_LIST_HEAD(&flow->ready);
 }
 
 /* Pairs with begin: a live flow has both its ends. */

@@ -29,9 +29,13 @@ static int __init sksplice_init(void)
 	sksplice_pump_wq = alloc_workqueue("sksplice_pump", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!sksplice_pump_wq)
 		goto err_cache;
+	ret = sksplice_runner_init();
+	if (ret)
+		goto err_pump;
+	ret = -ENOMEM;
 	sksplice_generic_wq = alloc_workqueue("sksplice_generic", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	if (!sksplice_generic_wq)
-		goto err_pump;
+		goto err_runner;
 	sksplice_op_wq = alloc_workqueue("sksplice_op", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	if (!sksplice_op_wq)
 		goto err_generic;
@@ -59,6 +63,8 @@ err_op:
 	destroy_workqueue(sksplice_op_wq);
 err_generic:
 	destroy_workqueue(sksplice_generic_wq);
+err_runner:
+	sksplice_runner_exit();
 err_pump:
 	destroy_workqueue(sksplice_pump_wq);
 err_cache:
@@ -81,6 +87,7 @@ static void __exit sksplice_exit(void)
 	destroy_workqueue(sksplice_reset_wq);
 	destroy_workqueue(sksplice_op_wq);
 	destroy_workqueue(sksplice_generic_wq);
+	sksplice_runner_exit();
 	destroy_workqueue(sksplice_pump_wq);
 	sksplice_ops_drain();
 	sksplice_send_exit();

@@ -2,8 +2,8 @@
 /*
  * Two ways to run the one pump.
  *
- * Inline, in the receive softirq: no wake-up, no switch, the cheapest for messages. The worker:
- * batches, the cheapest for streams, and the place for whatever inline must not do.
+ * Inline, in the receive softirq: no wake-up, no switch, the cheapest for messages. The worker: the
+ * place for whatever inline must not do; of streams it is a runner, which batches.
  *
  * Which one is decided by what was observed. A source on which we wrote something since the last
  * run is in a conversation: message-like. STREAK arrivals in a row without a word back is a
@@ -20,10 +20,7 @@
 #define SKSPLICE_STREAK		8		/* arrivals without a reply: a stream */
 #define SKSPLICE_STREAK_MAX	16		/* how long a stream is remembered, in poor runs */
 #define SKSPLICE_STREAK_REPLY	4		/* what a reply takes off: bulk has acknowledgments too */
-#define SKSPLICE_WORTHWHILE	(32 << 10)	/* bytes that are worth a run wherever they arrive */
 #define SKSPLICE_POOR_RUN	4096		/* bytes; a worker run that moved less did not batch */
-#define SKSPLICE_BATCHED	(64 << 10)	/* bytes in a run that an arrival alone does not bring */
-#define SKSPLICE_POOR_RUNS	8		/* runs without that: the worker does not batch */
 #define SKSPLICE_BUDGET_INLINE	(64 << 10)
 #define SKSPLICE_BUDGET_WORKER	(256 << 10)
 #define SKSPLICE_RETRY_NOW	4		/* misses that are retried at once */
@@ -39,12 +36,16 @@ static struct workqueue_struct *sksplice_pump_queue(const struct sksplice_flow *
 }
 
 /*
- * Any context in which the flow is attached. The worker will look at it soon; a flow that has
- * not begun or is over needs none, and its sink may not be there.
+ * Any context in which the flow is attached. The worker will look at it soon, of a stream a runner; a
+ * flow that has not begun or is over needs none, and its sink may not be there.
  */
 void sksplice_pump_kick(struct sksplice_flow *flow)
 {
-	if (sksplice_flow_live(flow) && !test_and_set_bit(SKSPLICE_RUN_KICKED, &flow->run))
+	if (!sksplice_flow_live(flow) || test_and_set_bit(SKSPLICE_RUN_KICKED, &flow->run))
+		return;
+	if (READ_ONCE(flow->streak) >= SKSPLICE_STREAK)
+		sksplice_runner_queue(flow);
+	else
 		mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
 }
 
@@ -68,46 +69,20 @@ static bool sksplice_pump_streaming(struct sksplice_flow *flow)
 
 	if (reply != flow->reply_seq) {
 		flow->reply_seq = reply;
-		flow->streak -= min_t(u8, flow->streak, SKSPLICE_STREAK_REPLY);
+		WRITE_ONCE(flow->streak, flow->streak - min_t(u8, flow->streak, SKSPLICE_STREAK_REPLY));
 	} else if (flow->streak < SKSPLICE_STREAK) {
-		flow->streak++;
+		WRITE_ONCE(flow->streak, flow->streak + 1);
 	}
 	return flow->streak >= SKSPLICE_STREAK;
-}
-
-/*
- * Source's slock held. A stream of segments as large as they get, whose worker only takes turns with
- * the sender, on this very processor, and finds no more than the last of them: then they go on from
- * here, without the turns. Not when the worker is on its way already, nor outside of a sender's own
- * call: ksoftirqd, which runs when there is too much of this, would do the work of all streams before
- * it comes to anybody's message. Looked at anew when poor has gone round.
- */
-static bool sksplice_pump_worthwhile(struct sksplice_flow *flow)
-{
-	const struct tcp_sock *tp = tcp_sk(sksplice_src(flow));
-
-	if (flow->poor < SKSPLICE_POOR_RUNS || (current->flags & PF_KTHREAD) ||
-	    flow->cpu != (u16)smp_processor_id() ||
-	    tp->rcv_nxt - tp->copied_seq < SKSPLICE_WORTHWHILE ||
-	    test_bit(SKSPLICE_RUN_KICKED, &flow->run))
-		return false;
-	flow->poor++;
-	return true;
 }
 
 /* Source's slock held. What a worker run tells about the flow. */
 static void sksplice_pump_observe(struct sksplice_flow *flow, u64 moved, enum sksplice_verdict v)
 {
-	if (v == SKSPLICE_EMPTY && moved < SKSPLICE_POOR_RUN) {
-		flow->streak = flow->streak > SKSPLICE_STREAK ? flow->streak - 1 : 0;
-	} else if (flow->streak >= SKSPLICE_STREAK) {
-		flow->streak = SKSPLICE_STREAK_MAX;
-	}
-	flow->cpu = smp_processor_id();
-	if (moved >= SKSPLICE_BATCHED)
-		flow->poor = 0;
-	else if (flow->poor < SKSPLICE_POOR_RUNS)
-		flow->poor++;
+	if (v == SKSPLICE_EMPTY && moved < SKSPLICE_POOR_RUN)
+		WRITE_ONCE(flow->streak, flow->streak > SKSPLICE_STREAK ? flow->streak - 1 : 0);
+	else if (flow->streak >= SKSPLICE_STREAK)
+		WRITE_ONCE(flow->streak, SKSPLICE_STREAK_MAX);
 }
 
 /* Both slocks held, neither owned. One run, in whichever way. */
@@ -157,8 +132,7 @@ void sksplice_pump_inline(struct sksplice_flow *flow)
 		return;
 	}
 	dst = sksplice_dst(flow);	/* there, since the flow has begun */
-	if ((sksplice_pump_streaming(flow) && !sksplice_pump_worthwhile(flow)) ||
-	    this_cpu_read(sksplice_pump_depth)) {
+	if (sksplice_pump_streaming(flow) || this_cpu_read(sksplice_pump_depth)) {
 		sksplice_pump_kick(flow);
 		return;
 	}
@@ -255,12 +229,15 @@ void sksplice_pump_now(struct sksplice_flow *flow)
 		sksplice_pump_run(flow);
 }
 
-/* As above, from the queue. KICKED goes first: what comes after it wants another run. */
-void sksplice_pump_worker(struct work_struct *work)
+/* As above, by the worker or a runner. KICKED goes first: what comes after it wants another run. */
+void sksplice_pump_turn(struct sksplice_flow *flow)
 {
-	struct sksplice_flow *flow = container_of(work, struct sksplice_flow, work.work);
-
 	clear_bit(SKSPLICE_RUN_KICKED, &flow->run);
 	smp_mb__after_atomic();
 	sksplice_pump_run(flow);
+}
+
+void sksplice_pump_worker(struct work_struct *work)
+{
+	sksplice_pump_turn(container_of(work, struct sksplice_flow, work.work));
 }

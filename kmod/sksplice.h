@@ -114,9 +114,11 @@ struct sksplice_sock {
 
 /* Bits of flow->run. The source's slock serialises runs, so "running" needs no bit of its own. */
 enum sksplice_run_bit {
-	SKSPLICE_RUN_KICKED,	/* the worker is queued at once; more kicks need do nothing */
+	SKSPLICE_RUN_KICKED,	/* the worker or a runner is queued at once; more kicks need do nothing */
 	SKSPLICE_RUN_BLOCKED,	/* the sink was full: arrivals need not try before it has room */
-	SKSPLICE_RUN_AGAIN,	/* generic: wants a run when the operation's other one is over */
+	SKSPLICE_RUN_AGAIN,	/* wants a run when this one is over; generic: when the other flow's is */
+	SKSPLICE_RUN_STREAM,	/* a runner had it: teardown must ask there, too */
+	SKSPLICE_RUN_NOW,	/* a runner has it; under the runners' lock */
 };
 
 /*
@@ -137,10 +139,8 @@ struct sksplice_flow {
 	u32 write_seq;					/* s of dst: where we left the sink */
 	u32 reply_seq;					/* s of src: the source's own write_seq then */
 	bool back;					/* c: second flow of a pair */
-	u8 streak;					/* s of src: see pump.c */
-	u16 cpu;					/* s of src: where the worker ran last */
-	u8 poor;					/* s of src: see pump.c */
-	u8 retries;					/* worker only */
+	u8 streak;					/* r(s of src): see pump.c */
+	u8 retries;					/* r: lossy; who runs it out of line */
 	bool eof;					/* r(S): generic: the source's end was seen */
 	bool notified;					/* S: generic: the sink was told of it in its own way */
 	struct sksplice_extra *extra;			/* c until release; the operation's, mostly NULL */
@@ -150,6 +150,7 @@ struct sksplice_flow {
 	u64 runs_worker;				/* r(s of src) */
 	u64 missed;					/* r: lossy */
 	struct delayed_work work;
+	struct list_head ready;				/* the runners' lock: see runner.c */
 };
 
 /* How far an operation with more to it than moving bytes has come; see extra.c. */
@@ -377,8 +378,15 @@ void sksplice_ops_drain(void);
 /* pump.c */
 void sksplice_pump_kick(struct sksplice_flow *flow);
 void sksplice_pump_inline(struct sksplice_flow *flow);
+void sksplice_pump_turn(struct sksplice_flow *flow);
 void sksplice_pump_worker(struct work_struct *work);
 void sksplice_pump_now(struct sksplice_flow *flow);
+
+/* runner.c */
+int sksplice_runner_init(void);
+void sksplice_runner_queue(struct sksplice_flow *flow);
+void sksplice_runner_cancel(struct sksplice_flow *flow);
+void sksplice_runner_exit(void);
 
 /* tcp.c */
 enum sksplice_want {

@@ -64,6 +64,19 @@ bool sksplice_teardown_unreach(struct sksplice_op *op)
 	return op->detached == (BIT(0) | BIT(1));
 }
 
+/*
+ * The worker's last run may have queued the flow with the runners, and a runner's with the worker; what
+ * begins now finds it stopped and queues nothing.
+ */
+static void sksplice_teardown_cancel(struct sksplice_flow *flow)
+{
+	cancel_delayed_work_sync(&flow->work);
+	if (!test_bit(SKSPLICE_RUN_STREAM, &flow->run))
+		return;
+	sksplice_runner_cancel(flow);
+	cancel_delayed_work_sync(&flow->work);
+}
+
 /* Phase two. */
 static void sksplice_teardown_wait(struct sksplice_op *op)
 {
@@ -72,7 +85,7 @@ static void sksplice_teardown_wait(struct sksplice_op *op)
 	for (i = 0; op->generic && i < op->nr_flows; i++)
 		sksplice_user_forget(&op->flow[i]);
 	for (i = 0; i < op->nr_flows; i++)
-		cancel_delayed_work_sync(&op->flow[i].work);
+		sksplice_teardown_cancel(&op->flow[i]);
 	/* the last run of the second generic flow may have kicked the first */
 	if (op->generic)
 		cancel_delayed_work_sync(&op->flow[0].work);

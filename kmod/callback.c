@@ -89,9 +89,9 @@ static void sksplice_kick_both(struct sksplice_sock *ss)
 
 	spin_lock_irqsave(&ss->lock, flags);
 	if (ss->rx)
-		sksplice_pump_kick(ss->rx);
+		sksplice_pump_urge(ss->rx);
 	if (ss->tx && ss->tx != ss->rx)
-		sksplice_pump_kick(ss->tx);
+		sksplice_pump_urge(ss->tx);
 	spin_unlock_irqrestore(&ss->lock, flags);
 }
 

@@ -19,9 +19,8 @@ static atomic_t sksplice_op_live = ATOMIC_INIT(0);
 static struct kmem_cache *sksplice_op_cache[2];
 
 /*
- * Each of the two sizes has its own slabs: kmalloc() would round a pair of 640 bytes up to 1024. Where
- * no lock is larger than it need be, operations and flows are made of whole cache lines, and begin
- * with one: two pairs that two processors serve have none in common.
+ * Each of the two sizes has its own slabs: kmalloc() would round a pair of 672 bytes up to 1024, and
+ * whole cache lines to 704.
  */
 int sksplice_op_init(void)
 {
@@ -31,7 +30,7 @@ int sksplice_op_init(void)
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		sksplice_op_cache[i] = kmem_cache_create(names[i],
 							 offsetof(struct sksplice_op, flow[i + 1]), 0,
-							 SLAB_ACCOUNT | SLAB_HWCACHE_ALIGN, NULL);
+							 SLAB_ACCOUNT, NULL);
 		if (!sksplice_op_cache[i]) {
 			sksplice_op_exit();
 			return -ENOMEM;

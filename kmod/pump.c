@@ -3,7 +3,7 @@
  * Two ways to run the one pump.
  *
  * Inline, in the receive softirq: no wake-up, no switch, the cheapest for messages. The worker: the
- * place for whatever inline must not do; of streams it is a runner, which batches.
+ * place for whatever inline must not do; of streams that have shown to be some it is a runner, which batches.
  *
  * Which one is decided by what was observed. A source on which we wrote something since the last
  * run is in a conversation: message-like. STREAK arrivals in a row without a word back is a
@@ -36,30 +36,42 @@ static struct workqueue_struct *sksplice_pump_queue(const struct sksplice_flow *
 }
 
 /*
- * Any context in which the flow is attached. The worker will look at it soon, of a stream a runner; a
- * flow that has not begun or is over needs none, and its sink may not be there.
+ * Any context in which the flow is attached. The worker will look at it soon; a flow that has
+ * not begun or is over needs none, and its sink may not be there. A runner instead, if the last run out
+ * of line has found a batch: what is only thought to be a stream may be messages without replies.
  */
 void sksplice_pump_kick(struct sksplice_flow *flow)
 {
 	if (!sksplice_flow_live(flow) || test_and_set_bit(SKSPLICE_RUN_KICKED, &flow->run))
 		return;
-	if (READ_ONCE(flow->streak) >= SKSPLICE_STREAK)
+	if (READ_ONCE(flow->streak) == SKSPLICE_STREAK_MAX)
 		sksplice_runner_queue(flow);
 	else
 		mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
 }
 
-/* Worker. A socket was busy or memory short: at once for a while, then 1 to 16 ms later. */
+/* The same for what is no byte of the stream, and does not wait for a runner that has it already. */
+void sksplice_pump_urge(struct sksplice_flow *flow)
+{
+	if (!sksplice_flow_live(flow))
+		return;
+	set_bit(SKSPLICE_RUN_KICKED, &flow->run);
+	mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
+}
+
+/* Out of line. A socket was busy or memory short: at once for a while, then 1 to 16 ms later. */
 static void sksplice_pump_later(struct sksplice_flow *flow, enum sksplice_verdict v)
 {
-	int step = flow->retries - (v == SKSPLICE_MISSED ? SKSPLICE_RETRY_NOW : 0);
-	unsigned long delay = 0;
+	int retries = READ_ONCE(flow->retries);
+	int step = retries - (v == SKSPLICE_MISSED ? SKSPLICE_RETRY_NOW : 0);
 
-	if (flow->retries < SKSPLICE_RETRY_NOW + SKSPLICE_RETRY_STEPS)
-		flow->retries++;
-	if (step >= 0)
-		delay = msecs_to_jiffies(1 << min(step, SKSPLICE_RETRY_STEPS));
-	queue_delayed_work(sksplice_pump_queue(flow), &flow->work, delay);
+	if (retries < SKSPLICE_RETRY_NOW + SKSPLICE_RETRY_STEPS)
+		WRITE_ONCE(flow->retries, retries + 1);
+	if (step < 0)
+		sksplice_pump_kick(flow);
+	else
+		queue_delayed_work(sksplice_pump_queue(flow), &flow->work,
+				   msecs_to_jiffies(1 << min(step, SKSPLICE_RETRY_STEPS)));
 }
 
 /* Source's slock held. Is this the Nth arrival without anything written on the same socket? */
@@ -215,7 +227,7 @@ static void sksplice_pump_run(struct sksplice_flow *flow)
 		sksplice_pump_later(flow, v);
 		return;
 	}
-	flow->retries = 0;
+	WRITE_ONCE(flow->retries, 0);
 	if (v == SKSPLICE_MORE)
 		sksplice_pump_kick(flow);
 }

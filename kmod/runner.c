@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Threads that run the pump for streams, one for each processor at most.
+ * Threads that run the pump for streams, one for each processor that there may be, and 64 at most.
  *
  * They are SCHED_BATCH, for which workqueues have no word: as big a share as anybody's, but waking one
  * does not take the processor from who is running. That is the sender, and he has more. A worker that runs
@@ -68,55 +68,67 @@ void sksplice_runner_queue(struct sksplice_flow *flow)
 		wake_up_process(task);
 }
 
-/*
- * Runner. Puts down the flow it had, if any, and takes up the next. NULL: there is none, and the
- * task's state is that of one who waits.
- */
-static struct sksplice_flow *sksplice_runner_next(struct sksplice_runner *r, struct sksplice_flow *had)
+/* Runner, before it may lose the processor: another one is woken for the flow then, as is who cancels it. */
+static void sksplice_runner_put(struct sksplice_flow *flow)
 {
-	struct sksplice_flow *next;
-	bool over = false;
+	struct task_struct *task = NULL;
+	bool over;
 
 	spin_lock_irq(&sksplice_runners.lock);
-	if (had) {
-		clear_bit(SKSPLICE_RUN_NOW, &had->run);
-		if (test_and_clear_bit(SKSPLICE_RUN_AGAIN, &had->run))
-			list_add_tail(&had->ready, &sksplice_runners.ready);
-		over = !sksplice_flow_live(had);
+	clear_bit(SKSPLICE_RUN_NOW, &flow->run);
+	if (test_and_clear_bit(SKSPLICE_RUN_AGAIN, &flow->run)) {
+		list_add_tail(&flow->ready, &sksplice_runners.ready);
+		if (need_resched())
+			task = sksplice_runner_idle();
 	}
-	next = list_first_entry_or_null(&sksplice_runners.ready, struct sksplice_flow, ready);
+	over = !sksplice_flow_live(flow);
+	spin_unlock_irq(&sksplice_runners.lock);
+	if (task)
+		wake_up_process(task);
+	/* its memory may be gone: only the address counts */
+	if (over) {
+		smp_mb();	/* NOW before the look at who waits */
+		wake_up_var(flow);
+	}
+}
+
+/* Runner. NULL: there is none, and the task's state is that of one who waits. */
+static struct sksplice_flow *sksplice_runner_take(struct sksplice_runner *r)
+{
+	struct sksplice_flow *flow;
+
+	spin_lock_irq(&sksplice_runners.lock);
 	list_del_init(&r->idle);
-	if (next) {
-		list_del_init(&next->ready);
-		set_bit(SKSPLICE_RUN_NOW, &next->run);
+	flow = list_first_entry_or_null(&sksplice_runners.ready, struct sksplice_flow, ready);
+	if (flow) {
+		list_del_init(&flow->ready);
+		set_bit(SKSPLICE_RUN_NOW, &flow->run);
 	} else {
 		set_current_state(TASK_IDLE);
 		list_add(&r->idle, &sksplice_runners.idle);
 	}
 	spin_unlock_irq(&sksplice_runners.lock);
-	/* its memory may be gone: only the address counts */
-	if (over)
-		wake_up_var(had);
-	return next;
+	return flow;
 }
 
 static int sksplice_runner_run(void *data)
 {
 	struct sched_attr attr = { .size = sizeof(attr), .sched_policy = SCHED_BATCH };
-	struct sksplice_flow *flow = NULL;
+	struct sksplice_flow *flow;
 
 	/* should it fail, streams are forwarded in smaller pieces */
 	sched_setattr_nocheck(current, &attr);
 	for (;;) {
-		flow = sksplice_runner_next(data, flow);
+		flow = sksplice_runner_take(data);
 		if (flow) {
 			sksplice_pump_turn(flow);
-			cond_resched();
-			continue;
-		}
-		if (kthread_should_stop())
+			sksplice_runner_put(flow);
+			cond_resched_tasks_rcu_qs();
+		} else if (kthread_should_stop()) {
 			break;
-		schedule();
+		} else {
+			schedule();
+		}
 	}
 	__set_current_state(TASK_RUNNING);
 	return 0;
@@ -152,7 +164,7 @@ void sksplice_runner_exit(void)
 
 int sksplice_runner_init(void)
 {
-	unsigned int most = min_t(unsigned int, num_online_cpus(), SKSPLICE_RUNNERS_MAX);
+	unsigned int most = min_t(unsigned int, num_possible_cpus(), SKSPLICE_RUNNERS_MAX);
 	struct sksplice_runner *r;
 
 	sksplice_runners.runner = kcalloc(most, sizeof(*r), GFP_KERNEL);
@@ -162,8 +174,10 @@ int sksplice_runner_init(void)
 		INIT_LIST_HEAD(&r->idle);
 		r->task = kthread_run(sksplice_runner_run, r, "sksplice/%u", sksplice_runners.nr);
 		if (IS_ERR(r->task)) {
+			int ret = PTR_ERR(r->task);
+
 			sksplice_runner_exit();
-			return -ENOMEM;
+			return ret;
 		}
 	}
 	return 0;

@@ -20,6 +20,7 @@
  *   op->lock (o)  spinlock, BH: how an operation ended. Nothing of ours is taken inside it.
  *   op->generic->mutex  outside of all that are named here: a run of a generic flow
  *   users_lock  spinlock, BH, leaf: the table of users
+ *   sksplice_runners.lock  spinlock, IRQ, leaf: flows that wait for a runner
  * Other letters:
  *   c  constant from creation to the last reference
  *   u  user->lock, spinlock, BH: generic flows that wait for their turn
@@ -377,6 +378,7 @@ void sksplice_ops_drain(void);
 
 /* pump.c */
 void sksplice_pump_kick(struct sksplice_flow *flow);
+void sksplice_pump_urge(struct sksplice_flow *flow);
 void sksplice_pump_inline(struct sksplice_flow *flow);
 void sksplice_pump_turn(struct sksplice_flow *flow);
 void sksplice_pump_worker(struct work_struct *work);

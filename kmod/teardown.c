@@ -12,7 +12,7 @@
  * 2. Wait. Callbacks and the worker itself queue a flow's worker; a run kicks the other flow of a
  *    pair, too, but only with both slocks and both ends of each flow there, so before the end of
  *    phase one. The first are gone; cancel_delayed_work_sync() ends the second even when it
- *    requeues itself. A generic flow is also kicked by the other one when that has run, and in its
+ *    requeues itself, and so does sksplice_runner_cancel() with runners; see sksplice_teardown_cancel(). A generic flow is also kicked by the other one when that has run, and in its
  *    turn by any flow of its user: first it is taken off the list of those that wait, which is done
  *    under the lock that they kick under, and none is put there that is stopped; and the first flow
  *    is canceled once more. Now nothing but this work refers to the flows.

@@ -4,7 +4,7 @@
 
 BENCH_OBJ := $(B)/obj/bench
 BENCH_LOAD := load net measure proc bulk echo rr conn pairs verify hold diag
-BENCH_SCALE := scale scale_kernel scale_path scale_memory scale_latency scale_loop scale_duplex scale_churn
+BENCH_SCALE := scale scale_kernel scale_path scale_memory scale_end scale_latency scale_loop scale_duplex scale_churn
 BENCH_RELAY := relay relay_conn relay_splice relay_copy relay_uring relay_sockmap
 BENCH_CFLAGS = $(CFLAGS) $(WARN) -std=gnu11 -D_GNU_SOURCE
 BENCH_TARGETS := $(B)/bench/load $(B)/bench/relay $(B)/bench/scale

@@ -87,6 +87,7 @@ static const struct {
 	void (*run)(int argc, char **argv);
 } modes[] = {
 	{ "memory", "[PAIRS]", "kernel memory of idle pairs beyond their sockets; to set them up and to end them", memory_run },
+	{ "end", "[PAIRS]", "idle pairs that end at once: by a flush, with the owner of forwards, with the process that has all", end_run },
 	{ "latency", "[TRIPS]", "round trips of 64 B one by one, the largest of them", latency_run },
 	{ "loop", "[BYTES]", "two pairs that feed each other: what the machine still does, and how it ends", loop_run },
 	{ "duplex", "[SECONDS]", "both ways of one pair at once, beside one way and a relay on splice(2)", duplex_run },

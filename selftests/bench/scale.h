@@ -56,6 +56,7 @@ struct spl *kmod_open(void);
 
 /* a measurement each */
 void memory_run(int argc, char **argv);
+void end_run(int argc, char **argv);
 void latency_run(int argc, char **argv);
 void loop_run(int argc, char **argv);
 void duplex_run(int argc, char **argv);

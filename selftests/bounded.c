@@ -260,4 +260,43 @@ TEST_F_TIMEOUT(bounded, prefixes, 60)
 	}
 }
 
+/*
+ * What has passed a byte each way keeps no pages: copied bytes lie in a fragment of the processor, where each sink could
+ * have 32 KiB of its own for as long as it lives.
+ */
+#define TALKERS 500
+#define TALKER_KB 16
+NEEDS(bounded, talkers, SPL_CAP_ZEROCOPY | NEEDS_CHEAP_ENDS);
+TEST_F_TIMEOUT(bounded, talkers, 60)
+{
+	struct relay *r = calloc(TALKERS, sizeof(*r));
+	struct memory before, after;
+	struct spl_event ev;
+	uint64_t token;
+	int i;
+
+	ASSERT_NE(NULL, r);
+	ASSERT_EQ(0, raise_nofile(4 * TALKERS + 100));
+	for (i = 0; i < TALKERS; i++) {
+		ASSERT_EQ(0, relay_open(&r[i], variant->net));
+		ASSERT_EQ(0, alive(r[i].c, r[i].a));
+		ASSERT_EQ(0, alive(r[i].b, r[i].s));
+	}
+	before = memory_now(variant->engine);
+	for (i = 0; i < TALKERS; i++) {
+		begun(spl_splice_pair(self->s, r[i].a, r[i].b, NULL, &token));
+		r[i].a = r[i].b = -1;
+		ASSERT_EQ(0, alive(r[i].c, r[i].s));
+	}
+	sleep_ms(QUIET_MS);
+	after = memory_now(variant->engine);
+	TH_LOG("a pair: %ld bytes", (after.kb[USED] - before.kb[USED]) * 1024 / TALKERS);
+	EXPECT_GT(TALKERS * TALKER_KB, after.kb[USED] - before.kb[USED]);
+	for (i = 0; i < TALKERS; i++) {
+		relay_close(&r[i]);
+		ASSERT_EQ(1, spl_next(self->s, &ev, WAIT_MS));
+	}
+	free(r);
+}
+
 SUITE_MAIN

@@ -209,7 +209,7 @@ int wait_blocked(pid_t tid)
 		if (!f)
 			return -errno;
 		state = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
-		seen = state && state[2] == 'S' ? seen + 1 : 0;
+		seen = state && (state[2] == 'S' || state[2] == 'D') ? seen + 1 : 0;
 		fclose(f);
 		if (seen == 5)
 			return 0;

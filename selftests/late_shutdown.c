@@ -75,7 +75,7 @@ static void slow_page_free(struct slow_page *p)
 	close(p->fd);
 }
 
-/* Threads that are in a call on the socket; @first: before anybody else when they can run, @first 0: after all others. */
+/* A thread in a call on the socket. @first: the greater, the earlier it has the processor; 0: after all others. */
 struct caller {
 	int fd, how, first;
 	const void *page;		/* sends its first byte; NULL: shuts down */
@@ -121,14 +121,14 @@ static int caller_start(struct caller *c)
 }
 
 /*
- * One processor, and three who want it: the sender who has the socket before the test, the test before who waits for the
- * socket in shutdown(). He is woken when the sender is done, and runs when the test sleeps, that is when the operation has
- * begun. *@late: so it was; otherwise it was refused, since the sink was shut down before.
+ * Three threads and one processor: the sender, who has the socket, goes before the test, and the test before the thread that
+ * waits for the socket in shutdown(). That one is woken when the sender is done, and runs when the test sleeps, which it
+ * does when the operation has begun. *@late: so it was; otherwise the sink was shut down before, and the operation refused.
  */
 static int late_begin(FIXTURE_DATA(late_shutdown) *self, enum net net, int how, bool *late)
 {
 	struct slow_page page;
-	struct caller sender = { .first = 2, .page = NULL }, closer = { .how = how };
+	struct caller sender = { .first = 2 }, closer = { .how = how };
 	int err = relay_open(&self->r, net);
 
 	err = err ? err : slow_page_make(&page);
@@ -143,7 +143,7 @@ static int late_begin(FIXTURE_DATA(late_shutdown) *self, enum net net, int how, 
 		return err;
 	while (!sender.done)
 		;
-	*late = !closer.done && !spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &self->token) && !closer.done;
+	*late = !spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &self->token);
 	if (*late)
 		self->r.a = self->r.b = -1;
 	pthread_join(sender.thread, NULL);
@@ -156,8 +156,8 @@ static int late_begin(FIXTURE_DATA(late_shutdown) *self, enum net net, int how, 
 static int late_begun(FIXTURE_DATA(late_shutdown) *self, enum net net, int how)
 {
 	unsigned int i;
-	bool late;
 	int err = take_turn(1);
+	bool late;
 
 	for (i = 0; i < ATTEMPTS && !err; i++) {
 		err = late_begin(self, net, how, &late);

@@ -7,6 +7,8 @@
 #include "harness.h"
 #include "nl.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
 
 #define SEED 1
@@ -187,10 +189,10 @@ TEST_F_TIMEOUT(immediate, byte_after_bulk, 120)
 }
 
 /*
- * Where the module moves bytes: in the sender's own call, or in a worker. One processor has the test and the workers, as
- * the choice looks at where the worker runs. Nothing here depends on time.
+ * Where the module moves bytes: in the sender's own call, in the worker, or in a runner. One processor has the test and all of
+ * these. Nothing here depends on time.
  */
-#define SEGMENT		32768		/* large, and arrives as one; half of what a worker has to find to be one that batches */
+#define SEGMENT		32768		/* large, and arrives as one */
 #define BURST		5
 #define WARM_UP		40
 #define ROOM	(1 << 20)
@@ -228,13 +230,71 @@ static int workers_on(const char *mask, char *before, size_t len)
 	return fclose(f) ? -errno : 0;
 }
 
-static int stay_on_first(void)
+static int read_text(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n > 0 ? 0 : -EIO;
+}
+
+/* For each runner of the module, by its number. 0, or what one of the calls returned, or -ENOENT. */
+static int runners(int (*call)(int pid, void *arg), void *arg)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *e;
+	int err = -ENOENT;
+	char path[300], comm[32];
+
+	while (dir && (e = readdir(dir)) && (err == -ENOENT || !err)) {
+		snprintf(path, sizeof(path), "/proc/%s/comm", e->d_name);
+		if (atoi(e->d_name) > 0 && !read_text(path, comm, sizeof(comm)) && !strncmp(comm, "sksplice/", 9))
+			err = call(atoi(e->d_name), arg);
+	}
+	if (dir)
+		closedir(dir);
+	return err;
+}
+
+static int is_batch(int pid, void *unused)
+{
+	(void)unused;
+	return sched_getscheduler(pid) == SCHED_BATCH ? 0 : -EINVAL;
+}
+
+static int to_first(int pid, void *unused)
 {
 	cpu_set_t set;
 
+	(void)unused;
 	CPU_ZERO(&set);
 	CPU_SET(0, &set);
-	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
+	return sched_setaffinity(pid, sizeof(set), &set) ? -errno : 0;
+}
+
+static int add_switches(int pid, void *sum)
+{
+	char path[64], text[4096], *at;
+	int err;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	err = read_text(path, text, sizeof(text));
+	at = err ? NULL : strstr(text, "\nvoluntary_ctxt_switches:");
+	if (at)
+		*(int64_t *)sum += strtoll(at + 25, NULL, 10);
+	return err ? err : at ? 0 : -EPROTO;
+}
+
+/* How often all of them have gone to rest: that is once, at the latest, after each time that they had work. */
+static int64_t runner_switches(void)
+{
+	int64_t sum = 0;
+	int err = runners(add_switches, &sum);
+
+	return err ? err : sum;
 }
 
 /* No worker has a turn until the test waits for something. */
@@ -282,7 +342,8 @@ FIXTURE_SETUP(where)
 	int i;
 
 	ASSERT_EQ(0, workers_on("1", self->mask, sizeof(self->mask)));
-	ASSERT_EQ(0, stay_on_first());
+	ASSERT_EQ(0, to_first(0, NULL));
+	ASSERT_EQ(0, runners(to_first, NULL));
 	ASSERT_EQ(0, nl_open(&self->nl));
 	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
 	ASSERT_EQ(0, relay_open(&self->r, variant->net));
@@ -324,20 +385,29 @@ TEST_F_TIMEOUT(where, conversation, 60)
 	EXPECT_LE(1000 - WARM_UP, r.here);
 }
 
-/*
- * Large writes one by one, none answered: a worker would find one of them each time, and is left out, but for what
- * ksoftirqd has to take in when the machine is slow.
- */
-TEST_F_TIMEOUT(where, worker_finds_one, 60)
+/* Messages without replies are no stream, however many they are: they do not wait for a thread that lets others go first. */
+TEST_F_TIMEOUT(where, lone_messages, 60)
 {
-	struct runs from, r;
+	int64_t from = runner_switches();
+	unsigned int i;
 
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, WARM_UP, 1));
-	from = runs_now(&self->nl);
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, 200, 1));
-	r = runs_since(&self->nl, from);
-	TH_LOG("inline %lld, worker %lld", (long long)r.here, (long long)r.worker);
-	EXPECT_LT(r.worker, 3 * r.here);
+	for (i = 0; i < 300; i++) {
+		ASSERT_EQ(0, put(self->r.c, SEED, i * 64, 64));
+		ASSERT_EQ(0, take(self->r.s, SEED, i * 64, 64));
+	}
+	EXPECT_EQ(from, runner_switches());
+}
+
+/* A stream is for the runners, which do not take the processor from its sender. */
+TEST_F_TIMEOUT(where, stream, 60)
+{
+	int64_t from;
+
+	ASSERT_EQ(0, bursts(&self->r, &self->pos, WARM_UP, BURST));
+	from = runner_switches();
+	ASSERT_EQ(0, bursts(&self->r, &self->pos, 100, BURST));
+	EXPECT_LT(from, runner_switches());
+	EXPECT_EQ(0, runners(is_batch, NULL));
 }
 
 /* Several of them before the worker has a turn: it moves them in one run, and none is moved before. */
@@ -353,43 +423,6 @@ TEST_F_TIMEOUT(where, worker_finds_many, 60)
 	TH_LOG("inline %lld, worker %lld", (long long)r.here, (long long)r.worker);
 	EXPECT_LT(4 * r.here, r.worker);
 	EXPECT_GT(300, r.worker);
-}
-
-/* The sender's processor is left to the sender where the worker has another one. */
-TEST_F_TIMEOUT(where, worker_elsewhere, 60)
-{
-	struct runs from, r;
-
-	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
-		SKIP(return, "one processor");
-	ASSERT_EQ(0, workers_on("2", NULL, 0));
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, WARM_UP, 1));
-	from = runs_now(&self->nl);
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, 200, 1));
-	r = runs_since(&self->nl, from);
-	TH_LOG("inline %lld, worker %lld", (long long)r.here, (long long)r.worker);
-	EXPECT_LT(4 * r.here, r.worker);
-}
-
-/* Either is found out again when the stream changes. */
-TEST_F_TIMEOUT(where, changes, 60)
-{
-	struct runs from, r;
-
-	ASSERT_EQ(0, before_workers());
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, WARM_UP, 1));
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, 300 / BURST + WARM_UP, BURST));
-	from = runs_now(&self->nl);
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, 100, BURST));
-	r = runs_since(&self->nl, from);
-	TH_LOG("bursts: inline %lld, worker %lld", (long long)r.here, (long long)r.worker);
-	EXPECT_LT(4 * r.here, r.worker);
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, WARM_UP, 1));
-	from = runs_now(&self->nl);
-	ASSERT_EQ(0, bursts(&self->r, &self->pos, 200, 1));
-	r = runs_since(&self->nl, from);
-	TH_LOG("one by one: inline %lld, worker %lld", (long long)r.here, (long long)r.worker);
-	EXPECT_LT(r.worker, 3 * r.here);
 }
 
 SUITE_MAIN

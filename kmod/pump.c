@@ -88,9 +88,24 @@ static bool sksplice_pump_streaming(struct sksplice_flow *flow)
 	return flow->streak >= SKSPLICE_STREAK;
 }
 
+/*
+ * Source's slock held. Does a runner have enough to do? Then the worker takes the processor from the
+ * sender after all: all that his window has room for, of each stream, would be before everybody's
+ * packets in the receive queue of the processor.
+ */
+static bool sksplice_pump_heaped(const struct sksplice_flow *flow)
+{
+	const struct tcp_sock *tp = tcp_sk(sksplice_src(flow));
+
+	return flow->streak == SKSPLICE_STREAK_MAX &&
+	       tp->rcv_nxt - tp->copied_seq >= SKSPLICE_BUDGET_WORKER;
+}
+
 /* Source's slock held. What a worker run tells about the flow. */
 static void sksplice_pump_observe(struct sksplice_flow *flow, u64 moved, enum sksplice_verdict v)
 {
+	if (!moved)
+		return;		/* somebody else was faster */
 	if (v == SKSPLICE_EMPTY && moved < SKSPLICE_POOR_RUN)
 		WRITE_ONCE(flow->streak, flow->streak > SKSPLICE_STREAK ? flow->streak - 1 : 0);
 	else if (flow->streak >= SKSPLICE_STREAK)
@@ -146,6 +161,8 @@ void sksplice_pump_inline(struct sksplice_flow *flow)
 	dst = sksplice_dst(flow);	/* there, since the flow has begun */
 	if (sksplice_pump_streaming(flow) || this_cpu_read(sksplice_pump_depth)) {
 		sksplice_pump_kick(flow);
+		if (sksplice_pump_heaped(flow))
+			queue_delayed_work(sksplice_pump_wq, &flow->work, 0);
 		return;
 	}
 	if (dst != src && !spin_trylock(&dst->sk_lock.slock)) {

@@ -2,10 +2,13 @@
 # Builds the framers into $(B)/bpf/. Included by the top-level Makefile.
 
 BPF_CLANG	?= clang
-BPF_OBJECTS	:= $(patsubst bpf/%.c,$(B)/bpf/%.o,$(wildcard bpf/*.bpf.c))
+# Parts of a program, and no files of their own for whoever installs.
+BPF_INSIDE	:= sockmap
+BPF_OBJECTS	:= $(patsubst bpf/%.c,$(B)/bpf/%.o,$(filter-out $(BPF_INSIDE:%=bpf/%.bpf.c),$(wildcard bpf/*.bpf.c)))
 # The headers of the machine, as no target bpf has its own.
 BPF_CFLAGS	:= -target bpf -O2 -g $(WARN) -idirafter /usr/include/$(shell uname -m)-linux-gnu
 
 $(B)/bpf/%.bpf.o: bpf/%.bpf.c bpf/framer.h
 	@mkdir -p $(@D)
 	$(BPF_CLANG) $(BPF_CFLAGS) -c -o $@ $<
+$(B)/bpf/sockmap.bpf.o: bpf/sockmap.h

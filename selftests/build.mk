@@ -3,7 +3,8 @@
 
 # One program per name, with the harness's main(); helpers have their own.
 TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim framer framers framer_behind send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
-	 rights events netlink_fuzz stress sosplice ring lib_args ktls ktls_record unix_ends late_shutdown
+	 rights events netlink_fuzz stress sosplice ring lib_args ktls ktls_record unix_ends late_shutdown \\
+	 sockmap_skb sockmap_skb_end sockmap_skb_tun
 TEST_HELPERS := hold peer
 TEST_COMMON := util ends stream tls nl drive driven
 
@@ -36,6 +37,15 @@ $(TEST_OBJ)/framed.o: $(TEST_OBJ)/framer_progs.bpf.o $(BPF_OBJECTS)
 $(TEST_OBJ)/framed.o: TEST_CFLAGS += -DBPF_DIR='"$(B)/bpf/"' -DPROGS_DIR='"$(TEST_OBJ)/"'
 $(FRAMER_TESTS): $(TEST_OBJ)/framed.o
 $(FRAMER_TESTS): LDLIBS = -lbpf
+
+# The mode on its own, below any engine.
+SOCKMAP_TESTS := $(addprefix $(B)/selftests/,sockmap_skb sockmap_skb_end sockmap_skb_tun)
+SOCKMAP_OBJS := $(addprefix $(LIB_OBJ_DIR)/,sockmap_skb.o sockmap_maps.o sockmap_tcp.o)
+$(LIB_OBJ_DIR)/sockmap_maps.o: $(B)/bpf/sockmap.bpf.o
+$(LIB_OBJ_DIR)/sockmap_maps.o: CPPFLAGS += -DSOCKMAP_OBJECT='"$(B)/bpf/sockmap.bpf.o"'
+$(SOCKMAP_TESTS): $(SOCKMAP_OBJS) $(TEST_OBJ)/sockmap_way.o
+$(B)/selftests/sockmap_skb_tun: $(TEST_OBJ)/tunpeer.o
+$(SOCKMAP_TESTS): LDLIBS = -lbpf
 
 $(TEST_PROGRAMS): $(B)/selftests/%: $(TEST_OBJ)/%.o $(TEST_COMMON:%=$(TEST_OBJ)/%.o) $(B)/libsplice.a
 	@mkdir -p $(@D)

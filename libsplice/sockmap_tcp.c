@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* sockmap_tcp.c: what the kernel tells about a TCP socket, whoever moves its bytes. */
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <linux/sockios.h>
+#include <linux/types.h>
+#include <netinet/in.h>
+
+#include "sockmap_tcp.h"
+
+int sockmap_tcp_info(int fd, struct tcp_info *info)
+{
+	socklen_t len = sizeof(*info);
+
+	memset(info, 0, len);
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) ? -errno : 0;
+}
+
+/* What TCP has accepted from whoever wrote. */
+uint64_t sockmap_tcp_written(const struct tcp_info *info)
+{
+	return info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
+}
+
+/* How many bytes have been read. No FIN has come. Two figures, and between them more may come. */
+int sockmap_tcp_read(int fd, uint64_t *count)
+{
+	struct tcp_info before, after;
+	int waiting;
+
+	do {
+		if (sockmap_tcp_info(fd, &before) || ioctl(fd, SIOCINQ, &waiting) || sockmap_tcp_info(fd, &after))
+			return -errno;
+	} while (before.tcpi_bytes_received != after.tcpi_bytes_received);
+	*count = after.tcpi_bytes_received - (uint64_t)waiting;
+	return 0;
+}
+
+int sockmap_tcp_error(int fd)
+{
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	return error == EAGAIN ? 0 : error;	/* that is the parser's */
+}
+
+static int option(int fd, int name)
+{
+	socklen_t len = sizeof(int);
+	int value;
+
+	return getsockopt(fd, SOL_SOCKET, name, &value, &len) ? -errno : value;
+}
+
+bool sockmap_tcp_plain(int fd)
+{
+	char ulp[16];
+	socklen_t len = sizeof(ulp);
+	int family = option(fd, SO_DOMAIN);
+
+	return (family == AF_INET || family == AF_INET6) && option(fd, SO_TYPE) == SOCK_STREAM &&
+	       option(fd, SO_PROTOCOL) == IPPROTO_TCP && !option(fd, SO_ACCEPTCONN) &&
+	       !getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) && !len;
+}
+
+int sockmap_tcp_name(int fd, enum sockmap_half half, struct sockmap_end *end)
+{
+	socklen_t len = sizeof(end->cookie);
+
+	end->half = half;
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &end->cookie, &len) ? -errno : 0;
+}
+
+/* The kernel skips urgent data only for who reads. */
+bool sockmap_tcp_urgent(int fd)
+{
+	int mark;
+
+	return !ioctl(fd, SIOCATMARK, &mark) && mark;
+}
+
+bool sockmap_tcp_open(unsigned int state)
+{
+	return state == SOCKMAP_TCP_ESTABLISHED || state == SOCKMAP_TCP_FIN_WAIT1 || state == SOCKMAP_TCP_FIN_WAIT2;
+}

@@ -32,7 +32,7 @@ tests: setup
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools bpf $(TEST_TARGETS)
 
 # These run make themselves, for the same files as other goals: not at the same time. What they run has its processors.
-ifneq ($(filter tests tests-asan check check-debug test demo demo-kmod bench,$(MAKECMDGOALS)),)
+ifneq ($(filter tests tests-asan check check-debug test soak demo demo-kmod bench,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
@@ -75,6 +75,16 @@ K	?= 6.1
 test: $(if $(filter asan,$(K)),tests-asan,tests)
 	@test -n "$(T)" || { echo "which test? make test T=NAME; selftests/vm/tests.list has the names"; exit 2; }
 	@selftests/check --test "$(T)" $(K)
+
+# Streams through a relay over a link that loses, doubles and reorders packets. MINUTES= CONNECTIONS= ENGINE= MOST= SEED=,
+# K= the guest's kernel; K=host: on this machine, whose kernel then must have sch_netem (or NETEM= for none of that).
+SOAK_SETTINGS = $(foreach v,MINUTES CONNECTIONS ENGINE MOST SEED,$(if $($(v)),$(v)=$($(v))))
+soak: tests
+ifeq ($(K),host)
+	@selftests/soak.sh $(SOAK_SETTINGS)
+else
+	@selftests/vm/run --kernel $(K) --limit $$(awk 'BEGIN { print int($(or $(MINUTES),1) * 60 + 420) }') "soak.sh $(SOAK_SETTINGS)"
+endif
 
 demo:
 	@scripts/setup demo
@@ -140,6 +150,7 @@ help:
 	@echo "make check           all tests: on this machine, in a 6.1 guest, in a guest with KASAN and lockdep"
 	@echo "make check-debug     the last of these alone"
 	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers; K=user, asan, valgrind: here)"
+	@echo "make soak            200 connections for MINUTES=1 over a bad link, in a guest (K= ENGINE= CONNECTIONS=)"
 	@echo "make bench           our relay side by side with others, six minutes (ROUNDS= ROWS= RELAYS=)"
 	@echo "make bench-kmod      the module beside other relays, instructions counted in guests (KERNELS= ROWS= RELAYS=)"
 	@echo "make bench-kmod-scale   how the module scales: memory, latency, fairness, loops, two processors (PARTS=)"
@@ -147,4 +158,4 @@ help:
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test soak demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help

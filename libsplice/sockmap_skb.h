@@ -37,7 +37,10 @@ struct sockmap_status {
 	bool tick;			/* or after SOCKMAP_TICK_MS */
 };
 
-/* The programs and maps: loaded by the first, gone with the last of a process. Any thread. -EPERM, -EOPNOTSUPP, -ENOMEM. */
+/*
+ * The programs and maps: loaded by the first, gone with the last of a process, who has ended his flows before. Any thread.
+ * -EPERM, -EOPNOTSUPP, -ENOMEM.
+ */
 int sockmap_skb_get(void);
 void sockmap_skb_put(void);
 

@@ -83,23 +83,27 @@ TEST_F(sockmap_skb, early_bytes_beyond_the_receive_buffer)
 
 /* ---- a slow sink */
 
-/* Its peer reads nothing: the source's must come to rest, whatever it still has to send. */
-static void stall(struct __test_metadata *_metadata, struct _test_data_sockmap_skb *self, struct stream *up, uint64_t most)
+static void buffers(const struct relay *r, int size)
 {
-	const int fds[] = { self->r.c, self->r.a, self->r.b, self->r.s };
+	const int fds[] = { r->c, r->a, r->b, r->s };
 	int i;
 
 	for (i = 0; i < 4; i++) {
-		set_opt(fds[i], SOL_SOCKET, SO_SNDBUF, 16384);
-		set_opt(fds[i], SOL_SOCKET, SO_RCVBUF, 16384);
+		set_opt(fds[i], SOL_SOCKET, SO_SNDBUF, size);
+		set_opt(fds[i], SOL_SOCKET, SO_RCVBUF, size);
 	}
+}
+
+/* Its peer reads nothing: the source's must come to rest, whatever it still has to send. */
+static void stall(struct __test_metadata *_metadata, struct _test_data_sockmap_skb *self, struct stream *up, uint64_t most)
+{
+	buffers(&self->r, 16384);
 	ASSERT_EQ(0, way_begin(&self->up));
 	way_let_run(&self->up);
 	ASSERT_EQ(0, stream_send(up));
 	ASSERT_EQ(0, stream_stuck(up, 1000));
 	EXPECT_GT(up->len, up->done);
 	EXPECT_EQ(SOCKMAP_PLAIN, self->up.st.phase);
-	EXPECT_LT(0, self->up.st.backlog);
 	EXPECT_GE(most, self->up.st.backlog);
 	TH_LOG("sent %llu, of which the sink has %llu and %llu wait", (unsigned long long)up->done,
 	       (unsigned long long)self->up.st.bytes, (unsigned long long)self->up.st.backlog);
@@ -107,11 +111,11 @@ static void stall(struct __test_metadata *_metadata, struct _test_data_sockmap_s
 
 TEST_F(sockmap_skb, a_stalled_sink_stops_its_source)
 {
-	struct stream up = { .fd = self->r.c, .seed = SEED, .len = 4 * BULK, .chunk = 65536, .fin = true };
+	struct stream up = { .fd = self->r.c, .seed = SEED, .len = BULK, .chunk = 65536, .fin = true };
 	struct stream at_s = { .fd = self->r.s, .seed = SEED, .len = SPL_ALL, .chunk = 65536 };
 
 	stall(_metadata, self, &up, 1 << 20);
-	set_opt(self->r.s, SOL_SOCKET, SO_RCVBUF, 1 << 20);
+	buffers(&self->r, 1 << 18);
 	ASSERT_EQ(0, stream_recv(&at_s));
 	EXPECT_EQ(0, stream_join(&up));
 	EXPECT_EQ(0, stream_join(&at_s));
@@ -123,7 +127,7 @@ TEST_F(sockmap_skb, a_stalled_sink_stops_its_source)
 }
 
 /* Bytes that each come in an skb: their number is what must be bounded. */
-TEST_F(sockmap_skb, a_stalled_sink_of_single_bytes)
+TEST_F_TIMEOUT(sockmap_skb, a_stalled_sink_of_single_bytes, 90)
 {
 	struct stream up = { .fd = self->r.c, .seed = SEED, .len = 1 << 20, .chunk = 1 };
 

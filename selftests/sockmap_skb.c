@@ -95,9 +95,9 @@ static void buffers(const struct relay *r, int size)
 }
 
 /* Its peer reads nothing: the source's must come to rest, whatever it still has to send. */
-static void stall(struct __test_metadata *_metadata, struct _test_data_sockmap_skb *self, struct stream *up, uint64_t most)
+static void stall(struct __test_metadata *_metadata, struct _test_data_sockmap_skb *self, struct stream *up, int size, uint64_t most)
 {
-	buffers(&self->r, 16384);
+	buffers(&self->r, size);
 	ASSERT_EQ(0, way_begin(&self->up));
 	way_let_run(&self->up);
 	ASSERT_EQ(0, stream_send(up));
@@ -114,8 +114,7 @@ TEST_F(sockmap_skb, a_stalled_sink_stops_its_source)
 	struct stream up = { .fd = self->r.c, .seed = SEED, .len = BULK, .chunk = 65536, .fin = true };
 	struct stream at_s = { .fd = self->r.s, .seed = SEED, .len = SPL_ALL, .chunk = 65536 };
 
-	stall(_metadata, self, &up, 1 << 20);
-	buffers(&self->r, 1 << 18);
+	stall(_metadata, self, &up, 65536, 1 << 20);
 	ASSERT_EQ(0, stream_recv(&at_s));
 	EXPECT_EQ(0, stream_join(&up));
 	EXPECT_EQ(0, stream_join(&at_s));
@@ -132,7 +131,7 @@ TEST_F_TIMEOUT(sockmap_skb, a_stalled_sink_of_single_bytes, 90)
 	struct stream up = { .fd = self->r.c, .seed = SEED, .len = 1 << 20, .chunk = 1 };
 
 	nodelay(self->r.c);
-	stall(_metadata, self, &up, 2048);
+	stall(_metadata, self, &up, 16384, 2048);
 	up.stop = true;
 	tcp_reset(&self->r.s);
 	way_halt(&self->up);

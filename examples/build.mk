@@ -18,6 +18,6 @@ $(B)/examples/tls_relay: $(EXAMPLE_tls_relay:%=$(EXAMPLE_OBJ)/%.o) $(B)/libsplic
 $(B)/examples/tls_relay: LDLIBS += -lssl -lcrypto
 $(EXAMPLE_PROGRAMS):
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lmnl $(LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) $(LDLIBS)
 
 -include $(wildcard $(EXAMPLE_OBJ)/*.d)

@@ -8,6 +8,17 @@ LIB_OBJ_DIR	:= $(B)/obj/libsplice
 LIB_NAMES	:= args engine_kmod engine_kmod_msg engine_user error genl libsplice open probe queue \
 		   user_busy user_delim user_flow user_io user_op user_option user_phase user_pipe \
 		   user_rights user_sock user_stall user_timer user_tls user_unix wait
+LIB_LIBS	:= -lmnl
+
+LIB_NAMES	+= engine_sockmap
+# Where there is no clang, the engine says so when it is asked for.
+SOCKMAP_OBJS	:= $(addprefix $(LIB_OBJ_DIR)/,engine_sockmap.o sockmap_load.o)
+ifneq ($(shell command -v $(or $(BPF_CLANG),clang)),)
+LIB_NAMES	+= sockmap_hop sockmap_load sockmap_test
+LIB_LIBS	+= -lbpf
+$(SOCKMAP_OBJS): $(B)/bpf/local.bpf.o
+$(SOCKMAP_OBJS): LIB_CFLAGS += -DSPL_SOCKMAP='"$(B)/bpf/local.bpf.o"'
+endif
 LIB_OBJS	:= $(LIB_NAMES:%=$(LIB_OBJ_DIR)/%.o)
 
 LIB_CFLAGS	:= -std=gnu11 $(WARN) -fPIC -fvisibility=hidden
@@ -26,7 +37,7 @@ $(LIB_OBJ_DIR)/%.o: libsplice/%.c
 
 $(B)/$(LIB_SONAME): $(LIB_OBJS) libsplice/libsplice.map
 	$(CC) $(CFLAGS) $(LDFLAGS) $(LIB_LDFLAGS) -shared -Wl,-soname,$(LIB_SONAME) \
-		-Wl,--version-script=libsplice/libsplice.map -o $@ $(LIB_OBJS) -lmnl
+		-Wl,--version-script=libsplice/libsplice.map -o $@ $(LIB_OBJS) $(LIB_LIBS)
 
 $(B)/libsplice.so: $(B)/$(LIB_SONAME)
 	ln -sf $(LIB_SONAME) $@
@@ -36,7 +47,7 @@ OBJCOPY		?= objcopy
 $(B)/libsplice.a: $(LIB_OBJS) libsplice/build.mk
 	rm -f $@
 	$(LD) -r -o $(LIB_OBJ_DIR)/all.o $(LIB_OBJS)
-	$(OBJCOPY) --wildcard --localize-symbol='user_*' $(LIB_OBJ_DIR)/all.o
+	$(OBJCOPY) --wildcard --localize-symbol='user_*' --localize-symbol='sockmap_*' $(LIB_OBJ_DIR)/all.o
 	$(AR) rcs $@ $(LIB_OBJ_DIR)/all.o
 
 $(B)/libsplice.pc: libsplice/libsplice.pc.in libsplice/build.mk

@@ -64,6 +64,7 @@ struct spl {
 	int also_fd;			/* -1, or a descriptor of the program that ends a wait */
 	bool plain;			/* see spl_plain() */
 	bool also_ready;		/* it was readable: the next wait returns at once */
+	const char *cgroup;		/* of spl_open_opts, while it opens */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */
 	uint32_t caps;			/* what this context promises: ops->caps, or more if required */
 	uint64_t last_read;		/* token of the event read last */
@@ -140,6 +141,6 @@ int spl_wait_event(struct spl *s, struct spl_op *wanted, struct spl_event *ev, i
 int spl_probe_forward(struct spl *s);
 
 /* engine_kmod.c, engine_user.c */
-extern const struct spl_engine_ops spl_engine_kmod, spl_engine_user;
+extern const struct spl_engine_ops spl_engine_kmod, spl_engine_user, spl_engine_sockmap;
 
 #endif /* SPL_ENGINE_H */

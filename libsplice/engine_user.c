@@ -164,7 +164,7 @@ static struct user_op *find(struct spl *s, uint64_t token)
 	return NULL;
 }
 
-static int user_open(struct spl *s)
+int user_open(struct spl *s)
 {
 	struct user *u = calloc(1, sizeof(*u));
 
@@ -205,7 +205,7 @@ static void end_at_close(struct spl_op *public, void *user)
 		user_phase_end(user, op, SPL_CANCELED, 0);
 }
 
-static void user_close(struct spl *s)
+void user_close(struct spl *s)
 {
 	struct user *u = s->priv;
 
@@ -402,20 +402,24 @@ static int user_writeable(struct spl *s, int sink)
 	return r;
 }
 
-const struct spl_engine_ops spl_engine_user = {
-	.engine = SPL_ENGINE_USER,
-	.caps = SPL_CAP_EXACT,
-	.optional = SPL_CAP_LOSSLESS,
-	.flags = SPL_F_SHUTDOWN | SPL_F_DRAIN | SPL_F_CONNECTING | SPL_F_KEEP,
-	.features = SPL_FEATURE_PREFIX | SPL_FEATURE_SUFFIX | SPL_FEATURE_DELIM | SPL_FEATURE_SEND,
-	.epolls = true,
-	.open = user_open,
-	.close = user_close,
-	.start = user_start,
-	.cancel = user_cancel,
-	.revoke = user_revoke,
-	.reclaim = user_reclaim,
-	.stat = user_stat,
-	.writeable = user_writeable,
-	.collect = user_collect,
-};
+/* The engine sockmap is this one, too, but for how it begins and ends, and for the hooks it sets. */
+#define USER_ENGINE(which, opens, closes) {							\
+	.engine = which,									\
+	.caps = SPL_CAP_EXACT,									\
+	.optional = SPL_CAP_LOSSLESS,								\
+	.flags = SPL_F_SHUTDOWN | SPL_F_DRAIN | SPL_F_CONNECTING | SPL_F_KEEP,			\
+	.features = SPL_FEATURE_PREFIX | SPL_FEATURE_SUFFIX | SPL_FEATURE_DELIM | SPL_FEATURE_SEND,\
+	.epolls = true,										\
+	.open = opens,										\
+	.close = closes,									\
+	.start = user_start,									\
+	.cancel = user_cancel,									\
+	.revoke = user_revoke,									\
+	.reclaim = user_reclaim,								\
+	.stat = user_stat,									\
+	.writeable = user_writeable,								\
+	.collect = user_collect,								\
+}
+
+const struct spl_engine_ops spl_engine_user = USER_ENGINE(SPL_ENGINE_USER, user_open, user_close);
+const struct spl_engine_ops spl_engine_sockmap = USER_ENGINE(SPL_ENGINE_SOCKMAP, sockmap_open, sockmap_close);

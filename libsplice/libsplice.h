@@ -34,7 +34,12 @@ enum spl_cap {                                  /* what the engine in use promis
 	SPL_CAP_ZEROCOPY  = 1 << 5,
 };
 
-struct spl_open_opts { size_t sz; enum spl_engine engine; uint32_t require; };  /* require: caps, else -EOPNOTSUPP */
+struct spl_open_opts {
+	size_t sz;
+	enum spl_engine engine;
+	uint32_t require;               /* caps, else -EOPNOTSUPP */
+	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: none */
+};
 
 SPL_API int  spl_open(struct spl **out, const struct spl_open_opts *opts);    /* opts may be NULL: AUTO */
 SPL_API void spl_close(struct spl *s);          /* cancels its forwards (ends given back), leaves its splices running where SURVIVES */

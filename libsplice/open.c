@@ -8,7 +8,7 @@
 #include "engine.h"
 
 /* What is built, in the order in which SPL_ENGINE_AUTO tries. */
-static const struct spl_engine_ops *const engines[] = { &spl_engine_kmod, &spl_engine_user };
+static const struct spl_engine_ops *const engines[] = { &spl_engine_kmod, &spl_engine_sockmap, &spl_engine_user };
 
 #define ENGINES (sizeof(engines) / sizeof(engines[0]))
 
@@ -41,9 +41,9 @@ static int engine_from_env(enum spl_engine *engine)
 	return spl_refuse(NULL, -EINVAL, "SPL_ENGINE=%.64s in the environment: no such engine", name);
 }
 
-static int open_engine(struct spl **out, const struct spl_engine_ops *ops, uint32_t require)
+static int open_engine(struct spl **out, const struct spl_engine_ops *ops, const struct spl_open_opts *opts)
 {
-	uint32_t lacking = require & ~(ops->caps | ops->optional);
+	uint32_t lacking = opts->require & ~(ops->caps | ops->optional);
 	struct spl *s;
 	int r;
 
@@ -54,9 +54,11 @@ static int open_engine(struct spl **out, const struct spl_engine_ops *ops, uint3
 	if (!s)
 		return spl_refuse(NULL, -ENOMEM, NULL);
 	s->ops = ops;
-	s->caps = ops->caps | (ops->optional & require);
+	s->caps = ops->caps | (ops->optional & opts->require);
+	s->cgroup = opts->cgroup;
 	s->engine_fd = s->poll_fd = s->wake_fd = s->also_fd = -1;
 	r = ops->open(s);
+	s->cgroup = NULL;
 	if (r) {
 		spl_refuse(NULL, r, "%s", s->sentence);
 		free(s);
@@ -85,6 +87,14 @@ static int try_out(struct spl **s)
 	return r;
 }
 
+/* Of AUTO the engine sockmap is one that the caller has allowed by naming a cgroup. */
+static bool is_meant(const struct spl_open_opts *opts, enum spl_engine engine)
+{
+	if (opts->engine != SPL_ENGINE_AUTO)
+		return opts->engine == engine;
+	return engine != SPL_ENGINE_SOCKMAP || opts->cgroup;
+}
+
 /* The first that opens; when none does, why the best one did not. */
 static int open_any(struct spl **out, const struct spl_open_opts *opts)
 {
@@ -93,9 +103,9 @@ static int open_any(struct spl **out, const struct spl_open_opts *opts)
 	size_t i;
 
 	for (i = 0; i < ENGINES; i++) {
-		if (opts->engine != SPL_ENGINE_AUTO && opts->engine != engines[i]->engine)
+		if (!is_meant(opts, engines[i]->engine))
 			continue;
-		r = open_engine(out, engines[i], opts->require);
+		r = open_engine(out, engines[i], opts);
 		if (!r && opts->engine == SPL_ENGINE_AUTO && i + 1 < ENGINES)
 			r = try_out(out);
 		if (!r)

@@ -34,4 +34,10 @@ SPL_API int spl_pending(const struct spl *s);
  */
 SPL_API void spl_plain(struct spl *s);
 
+/*
+ * What the engine sockmap of this process has done, in the order of enum local_count in bpf/local.h: messages and bytes that were
+ * redirected, those that went through TCP, streams whose peer did not read, sockets learned. The number filled, or -ENOENT.
+ */
+SPL_API int spl_sockmap_counts(uint64_t *out, size_t n);
+
 #endif /* SPL_PROBE_H */

@@ -10,6 +10,7 @@
 #ifndef SPL_USER_H
 #define SPL_USER_H
 
+#include <netinet/in.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -56,6 +57,9 @@ struct user_sock {
 	bool uncorked : 1;
 	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
 	bool both : 1;			/* a FIFO opened for both: one file, two entries */
+	/* on the engine sockmap */
+	bool learned : 1;		/* redirected bytes may come, which splice() and FIONREAD do not see */
+	bool hops : 1;			/* its sends may be redirected */
 	/* under busy.lock, while others may use the file */
 	uint8_t nonblock;		/* O_NONBLOCK was not set */
 	uint8_t shut;			/* its peer was told the end */
@@ -146,8 +150,17 @@ TAILQ_HEAD(user_flows, user_flow);
 TAILQ_HEAD(user_ops, user_op);
 SLIST_HEAD(user_pipes, user_pipe);
 
+/* What another engine does besides. */
+struct user_hop {
+	void (*begin)(struct user_sock *sock, unsigned int halves);
+	void (*end)(struct user_sock *sock);	/* of one that hops */
+	bool (*failed)(struct user_sock *sock, ssize_t n);	/* a send of one that hops; true: try again */
+};
+
 struct user {
 	struct spl *spl;
+	const struct user_hop *hop;	/* NULL: on the engine user */
+	struct sockmap_attachment *attachment;
 	int epoll;
 	int asked_for;			/* the caller's descriptor, for the sentence of a refusal */
 	pid_t pid;			/* whose context it is: a child has a copy that must not touch the files */
@@ -185,7 +198,16 @@ bool user_busy_written(const struct user_sock *sock);
 bool user_busy_same(const struct user_sock *sock, int fd);
 void user_busy_release(struct user_sock *sock, unsigned int halves);
 
+/* engine_user.c */
+int user_open(struct spl *s);
+void user_close(struct spl *s);
+
+/* engine_sockmap.c */
+int sockmap_open(struct spl *s);
+void sockmap_close(struct spl *s);
+
 /* user_sock.c */
+bool user_sock_address(int fd, bool local, struct sockaddr_in6 *out);
 int user_sock_admit(struct user_sock *sock, unsigned int half, unsigned int how);
 int user_sock_mirror(struct user *u, struct user_sock *source, struct user_sock *sink);
 short user_sock_poll(const struct user_sock *sock, short events);

@@ -76,10 +76,14 @@ static bool can_bulk(const struct user_flow *flow)
 	       user_option_nonblock(flow->src, op->owns) && user_option_nonblock(flow->dst, op->owns);
 }
 
-/* Taken unseen, descriptors would be lost. TLS splices one record a call, and knows no end of a record but the next write. */
+/*
+ * Taken unseen, descriptors would be lost. TLS splices one record a call, and knows no end of a record but the next write.
+ * splice() passes by what was redirected, and is the dearer way into a hop.
+ */
 static bool may_bulk(const struct user_flow *flow)
 {
-	return flow->src->kind != USER_UNIX && !flow->src->tls && !flow->dst->tls;
+	return flow->src->kind != USER_UNIX && !flow->src->tls && !flow->dst->tls && !flow->src->learned &&
+	       !flow->dst->learned && !flow->dst->hops;
 }
 
 /* Counts the reads that came full. */

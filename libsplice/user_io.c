@@ -153,7 +153,9 @@ ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 	if (sock->nagle)
 		user_option_unnagle(sock);
 	if (sock->kind != USER_PIPE) {
-		n = UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
+		do {
+			n = UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
+		} while (n < 0 && sock->hops && sock->user->hop->failed(sock, n));
 		if (sock->tls && n > 0)
 			user_tls_sent(sock, (size_t)n);
 		return n;

@@ -73,6 +73,10 @@ void user_option_prepare(struct user_sock *source, struct user_sock *sink, bool 
 	if (source)
 		prepare_source(source, peek);
 	prepare_sink(sink);
+	if (sink->user->hop && source)
+		source->user->hop->begin(source, USER_RX);
+	if (sink->user->hop)
+		sink->user->hop->begin(sink, USER_TX);
 }
 
 static void restore_source(struct user_sock *sock)

@@ -36,14 +36,16 @@ short user_sock_poll(const struct user_sock *sock, short events)
 	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
 }
 
-/* Is there something to read? What TLS has decrypted TCP has no more. */
+/* Is there something to read? What TLS has decrypted TCP has no more, and of redirected bytes it knows nothing. */
 static bool inq(struct user_sock *sock)
 {
 	int n = 0;
 
 	if (!ioctl(sock->fd, FIONREAD, &n) && n)
 		return true;
-	return sock->tls && !(user_sock_poll(sock, 0) & POLLERR) && user_tls_readable(sock);
+	if ((!sock->tls && !sock->user->hop) || (user_sock_poll(sock, 0) & POLLERR))
+		return false;
+	return sock->tls ? user_tls_readable(sock) : user_io_look(sock) > 0;
 }
 
 static int admit_tls(struct user_sock *sock, unsigned int half)
@@ -128,7 +130,7 @@ int user_sock_admit(struct user_sock *sock, unsigned int half, unsigned int how)
 }
 
 /* An address as IPv6 sees it, so that a mapped socket compares equal to the IPv4 one it talks to. */
-static bool address(int fd, bool local, struct sockaddr_in6 *out)
+bool user_sock_address(int fd, bool local, struct sockaddr_in6 *out)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
@@ -151,8 +153,8 @@ static bool faces(int a, int b)
 {
 	struct sockaddr_in6 local, remote;
 
-	return address(a, true, &local) && address(b, false, &remote) && local.sin6_port == remote.sin6_port &&
-	       !memcmp(&local.sin6_addr, &remote.sin6_addr, sizeof(local.sin6_addr));
+	return user_sock_address(a, true, &local) && user_sock_address(b, false, &remote) &&
+	       local.sin6_port == remote.sin6_port && !memcmp(&local.sin6_addr, &remote.sin6_addr, sizeof(local.sin6_addr));
 }
 
 /* The same addresses may exist in another network namespace, and be another connection there. */
@@ -352,6 +354,8 @@ void user_sock_put(struct user_sock *sock, unsigned int halves, bool close_for_g
 		sock->rx = NULL;
 	if (halves & USER_TX)
 		sock->tx = NULL;
+	if ((halves & USER_TX) && sock->hops)
+		u->hop->end(sock);
 	if (!close_for_good)
 		user_option_restore(sock, halves);
 	user_busy_release(sock, halves);

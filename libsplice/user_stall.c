@@ -93,15 +93,15 @@ enum user_verdict user_stall_write(struct user *u, struct user_flow *flow, ssize
 
 /*
  * After a read of less than was asked for: TCP had no more, unless the end is near or an urgent byte is in the way. Of TLS
- * it may have been a record of another type.
+ * it may have been a record of another type; of a socket with redirected bytes, those, before TCP's.
  */
 bool user_stall_proven(const struct user_sock *src)
 {
-	return src->kind == USER_TCP && !src->tls && !(src->ready & USER_HUP);
+	return src->kind == USER_TCP && !src->tls && !src->learned && !(src->ready & USER_HUP);
 }
 
 /* After a write of less than was given. */
 enum user_verdict user_stall_short(struct user_flow *flow)
 {
-	return flow->dst->kind == USER_TCP && !flow->dst->tls ? user_stall_full(flow) : USER_MORE;
+	return flow->dst->kind == USER_TCP && !flow->dst->tls && !flow->dst->hops ? user_stall_full(flow) : USER_MORE;
 }

@@ -21,5 +21,5 @@ ok "no variable is exported" test -z "$(other)"
 ok "each symbol has a version" test -z "$(unversioned)"
 ok "the archive defines nothing outside spl_" test -z "$(foreign)"
 ok "the soname has a version" sh -c "readelf -d '$lib' | grep -q 'SONAME.*libsplice.so.1'"
-ok "it needs libmnl and libc only" test "$(needed)" = "libc.so.6 libmnl.so.0 "
+ok "it needs libmnl, libbpf and libc only" test "$(needed)" = "libbpf.so.1 libc.so.6 libmnl.so.0 "
 finish

@@ -11,6 +11,6 @@ $(TOOL_OBJS): $(B)/obj/tools/%.o: tools/%.c tools/build.mk
 	$(CC) -std=gnu11 -D_GNU_SOURCE -DSPLICECTL_VERSION='"$(TOOL_VERSION)"' $(WARN) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/splicectl: $(TOOL_OBJS) $(B)/libsplice.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(TOOL_OBJS) $(B)/libsplice.a -lmnl -ljson-c $(LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(TOOL_OBJS) $(B)/libsplice.a $(LIB_LIBS) -ljson-c $(LDLIBS)
 
 -include $(TOOL_OBJS:.o=.d)

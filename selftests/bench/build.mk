@@ -16,7 +16,7 @@ $(BENCH_OBJ)/%.o: selftests/bench/%.c selftests/bench/build.mk
 
 $(B)/bench/load: $(BENCH_LOAD:%=$(BENCH_OBJ)/%.o)
 $(B)/bench/scale: $(BENCH_SCALE:%=$(BENCH_OBJ)/%.o) $(B)/libsplice.a
-$(B)/bench/scale: BENCH_LIBS = -lmnl
+$(B)/bench/scale: BENCH_LIBS = $(LIB_LIBS)
 $(BENCH_SCALE:%=$(BENCH_OBJ)/%.o): BENCH_CFLAGS += -Ilibsplice -pthread
 $(B)/bench/relay: $(BENCH_RELAY:%=$(BENCH_OBJ)/%.o)
 $(B)/bench/relay: BENCH_LIBS = -luring -lbpf

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* What local.bpf.c and the library share: how a socket is named, and what is known of one that sends to a peer of this host. */
+#ifndef LOCAL_H
+#define LOCAL_H
+
+#include <linux/types.h>
+
+/* A TCP socket, as it sees itself: IPv4 as IPv6 writes it, so that a mapped socket and the one it talks to agree. */
+struct local_key {
+	__u64 netns;		/* cookie */
+	__u32 local[4], remote[4];
+	__u32 local_port, remote_port;	/* of this host's byte order */
+};
+
+enum local_phase {
+	LOCAL_WAITS,		/* by TCP, until a redirect cannot overtake what TCP still carries */
+	LOCAL_HOPS,		/* into the peer's queue */
+	LOCAL_OFF,		/* by TCP, for good */
+};
+
+/* Of a socket in the map "sinks", in its own storage. Written by hop() under the lock of the socket. */
+struct local_hop {
+	struct local_key peer;
+	__u64 peer_sk, peer_cookie;	/* where the kernel has it, and how to tell that it is still the same */
+	__u64 bytes, msgs;	/* redirected so far */
+	__u64 mark_bytes, mark_msgs;	/* when the peer has read so many bytes, it has so many messages */
+	__u64 read_msgs;	/* and so many it surely has */
+	__u32 phase;
+	__u32 unused;
+};
+
+/* What arm() is told, as a packet. */
+struct local_order {
+	__u8 ethernet[16];	/* no packet is without */
+	struct local_key peer;
+	__u64 sink;		/* as "sinks" calls it */
+	__u32 phase;		/* to begin with: LOCAL_WAITS or LOCAL_OFF */
+	__u32 unused;
+};
+
+enum local_count {
+	LOCAL_MSGS, LOCAL_BYTES,	/* redirected */
+	LOCAL_PASSED_MSGS, LOCAL_PASSED_BYTES,	/* by TCP, of sockets that are in "sinks" */
+	LOCAL_QUOTA,		/* streams that went back to TCP because their peer did not read */
+	LOCAL_LEARNED,		/* sockets */
+	LOCAL_COUNTS
+};
+
+#define LOCAL_SOCKETS	65536		/* in each map */
+#define LOCAL_QUOTA_BYTES	(2u << 20)	/* that wait for a peer to read them */
+#define LOCAL_QUOTA_MSGS	1024		/* each costs the kernel about 1 KB, however short it is */
+
+#endif /* LOCAL_H */

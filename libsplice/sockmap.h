@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause */
+/*
+ * Private to the engine sockmap: the engine user and a hop. What goes to a TCP sink whose peer is on this host goes into that
+ * peer's receive queue; see bpf/local.bpf.c for the kernel's part, Documentation/engines.md for what that means.
+ */
+#ifndef SPL_SOCKMAP_H
+#define SPL_SOCKMAP_H
+
+#include "../bpf/local.h"
+#include "user.h"
+
+/* Of the process; all contexts of the engine use the same. Constant from the first open to the last close. */
+struct sockmap_maps {
+	int peers, sinks, hops, counts;
+	int arm;		/* and a program */
+};
+
+struct sockmap_attachment;
+
+/* sockmap_load.c */
+int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_attachment **out);
+void sockmap_load_put(struct sockmap_attachment *a);
+const struct sockmap_maps *sockmap_load_maps(void);
+int sockmap_load_counts(uint64_t out[LOCAL_COUNTS]);
+
+/* sockmap_hop.c */
+extern const struct user_hop sockmap_hop;
+bool sockmap_hop_name(int fd, struct local_key *own, struct local_key *peer);
+bool sockmap_hop_enter(int fd, uint64_t name, const struct local_key *peer, bool learned);
+
+/* sockmap_test.c */
+int sockmap_test(struct spl *s);
+
+#endif /* SPL_SOCKMAP_H */

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/*
+ * The kernel's part: loaded with the first context of the process and given back with the last one, attached to each cgroup
+ * once. What was given back lives on as long as sockets have bytes in it: see anchor() in bpf/local.bpf.c.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "sockmap.h"
+
+asm(".pushsection .rodata\n"
+    ".balign 8\n"
+    "sockmap_object: .incbin \"" SPL_SOCKMAP "\"\n"
+    "sockmap_object_end:\n"
+    ".popsection\n");
+extern const char sockmap_object[] __attribute__((visibility("hidden")));
+extern const char sockmap_object_end[] __attribute__((visibility("hidden")));
+
+struct sockmap_attachment {
+	struct sockmap_attachment *next;
+	struct bpf_link *link;
+	size_t users;
+	dev_t dev;
+	ino_t ino;
+};
+
+static struct {
+	pthread_mutex_t lock;
+	struct bpf_object *object;
+	struct sockmap_maps maps;
+	struct sockmap_attachment *attachments;
+	bool tested;		/* it does what it is to do, on this machine */
+} loaded = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+const struct sockmap_maps *sockmap_load_maps(void)
+{
+	return &loaded.maps;
+}
+
+/* ---- libbpf says why on stderr; here it is a part of the sentence */
+
+static char reason[128];
+
+static int note(enum libbpf_print_level level, const char *format, va_list args)
+{
+	if (level == LIBBPF_WARN && !reason[0]) {
+		vsnprintf(reason, sizeof(reason), format, args);
+		reason[strcspn(reason, "\n")] = '\0';
+	}
+	return 0;
+}
+
+/* ---- the object. loaded.lock is held in all of these */
+
+static int program_fd(const char *name)
+{
+	return bpf_program__fd(bpf_object__find_program_by_name(loaded.object, name));
+}
+
+static int map_fd(const char *name)
+{
+	return bpf_object__find_map_fd_by_name(loaded.object, name);
+}
+
+static int load_object(void)
+{
+	int r;
+
+	loaded.object = bpf_object__open_mem(sockmap_object, (size_t)(sockmap_object_end - sockmap_object), NULL);
+	if (!loaded.object)
+		return -errno;
+	r = bpf_object__load(loaded.object);
+	if (r)
+		return r;
+	loaded.maps = (struct sockmap_maps) {
+		.peers = map_fd("peers"), .sinks = map_fd("sinks"), .hops = map_fd("hops"), .counts = map_fd("counts"),
+		.arm = program_fd("arm"),
+	};
+	/* before the first socket is learned: each takes a reference to what is there then */
+	if (bpf_prog_attach(program_fd("anchor"), loaded.maps.peers, BPF_SK_SKB_STREAM_PARSER, 0) ||
+	    bpf_prog_attach(program_fd("hop"), loaded.maps.sinks, BPF_SK_MSG_VERDICT, 0))
+		return -errno;
+	return 0;
+}
+
+/* What our own test has moved is not what is asked for. */
+static void reset_counts(void)
+{
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *none = cpus > 0 ? calloc((size_t)cpus, sizeof(*none)) : NULL;
+	uint32_t i;
+
+	for (i = 0; none && i < LOCAL_COUNTS; i++)
+		bpf_map_update_elem(loaded.maps.counts, &i, none, BPF_ANY);
+	free(none);
+}
+
+static void unload(void)
+{
+	bpf_object__close(loaded.object);
+	loaded.object = NULL;
+}
+
+static int load(struct spl *s)
+{
+	libbpf_print_fn_t before;
+	int r;
+
+	if (loaded.object)
+		return 0;
+	reason[0] = '\0';
+	before = libbpf_set_print(note);
+	r = load_object();
+	libbpf_set_print(before);
+	if (r == -EPERM || r == -EACCES)
+		r = spl_refuse(s, -EPERM, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", reason);
+	else if (r)
+		r = spl_refuse(s, -EOPNOTSUPP, "the kernel does not take the program: %s: %s", strerror(-r), reason);
+	if (!r && !loaded.tested)
+		r = sockmap_test(s);
+	if (r)
+		unload();
+	else if (!loaded.tested)
+		reset_counts();
+	loaded.tested |= !r;
+	return r;
+}
+
+/* ---- cgroups */
+
+static int open_cgroup(struct spl *s, const char *path, struct stat *st)
+{
+	struct statfs fs;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return spl_refuse(s, -errno, "the cgroup %.128s: %s", path, strerror(errno));
+	if (!fstatfs(fd, &fs) && !fstat(fd, st) && fs.f_type == CGROUP2_SUPER_MAGIC)
+		return fd;
+	close(fd);
+	return spl_refuse(s, -EINVAL, "%.128s is not a directory of a cgroup v2", path);
+}
+
+static struct sockmap_attachment *find(const struct stat *st)
+{
+	struct sockmap_attachment *a = loaded.attachments;
+
+	while (a && (a->dev != st->st_dev || a->ino != st->st_ino))
+		a = a->next;
+	return a;
+}
+
+static int attach(struct spl *s, int cgroup, const struct stat *st, struct sockmap_attachment **out)
+{
+	struct sockmap_attachment *a = calloc(1, sizeof(*a));
+	libbpf_print_fn_t before;
+	int r = 0;
+
+	if (!a)
+		return spl_refuse(s, -ENOMEM, NULL);
+	reason[0] = '\0';
+	before = libbpf_set_print(note);
+	a->link = bpf_program__attach_cgroup(bpf_object__find_program_by_name(loaded.object, "learn"), cgroup);
+	if (!a->link)
+		r = -errno;
+	libbpf_set_print(before);
+	if (r) {
+		free(a);
+		return spl_refuse(s, r, "the program cannot be attached to the cgroup: %s: %s", strerror(-r), reason);
+	}
+	a->dev = st->st_dev;
+	a->ino = st->st_ino;
+	a->next = loaded.attachments;
+	*out = loaded.attachments = a;
+	return 0;
+}
+
+static int get(struct spl *s, int cgroup, const struct stat *st, struct sockmap_attachment **out)
+{
+	int r = load(s);
+
+	if (r)
+		return r;
+	*out = find(st);
+	if (!*out)
+		r = attach(s, cgroup, st, out);
+	if (!r)
+		(*out)->users++;
+	else if (!loaded.attachments)
+		unload();
+	return r;
+}
+
+/* 0, or a negative errno and the sentence. */
+int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_attachment **out)
+{
+	struct stat st;
+	int fd = open_cgroup(s, cgroup, &st), r;
+
+	if (fd < 0)
+		return fd;
+	pthread_mutex_lock(&loaded.lock);
+	r = get(s, fd, &st, out);
+	pthread_mutex_unlock(&loaded.lock);
+	close(fd);
+	return r;
+}
+
+void sockmap_load_put(struct sockmap_attachment *a)
+{
+	struct sockmap_attachment **at;
+
+	pthread_mutex_lock(&loaded.lock);
+	if (!--a->users) {
+		for (at = &loaded.attachments; *at != a; at = &(*at)->next)
+			;
+		*at = a->next;
+		bpf_link__destroy(a->link);
+		free(a);
+		if (!loaded.attachments)
+			unload();
+	}
+	pthread_mutex_unlock(&loaded.lock);
+}
+
+/* All processors together. -ENOENT: not loaded. */
+int sockmap_load_counts(uint64_t out[LOCAL_COUNTS])
+{
+	int cpus = libbpf_num_possible_cpus(), r = 0, cpu;
+	uint64_t *each = cpus > 0 ? calloc((size_t)cpus, sizeof(*each)) : NULL;
+	uint32_t i;
+
+	if (!each)
+		return -ENOMEM;
+	pthread_mutex_lock(&loaded.lock);
+	if (!loaded.object)
+		r = -ENOENT;
+	for (i = 0; !r && i < LOCAL_COUNTS; i++) {
+		r = bpf_map_lookup_elem(loaded.maps.counts, &i, each);
+		for (cpu = 0, out[i] = 0; !r && cpu < cpus; cpu++)
+			out[i] += each[cpu];
+	}
+	pthread_mutex_unlock(&loaded.lock);
+	free(each);
+	return r;
+}

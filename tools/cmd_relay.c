@@ -10,12 +10,13 @@
 #include "relay.h"
 
 enum { OPT_LISTEN = 256, OPT_TO, OPT_ENGINE, OPT_IDLE, OPT_CONNECT, OPT_MAX, OPT_DRAIN, OPT_METRICS, OPT_SHARE,
-       OPT_QUIET, OPT_VERBOSE };
+       OPT_QUIET, OPT_VERBOSE, OPT_CGROUP };
 
 static const struct option options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },
 	{ "to", required_argument, NULL, OPT_TO },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
+	{ "cgroup", required_argument, NULL, OPT_CGROUP },
 	{ "idle", required_argument, NULL, OPT_IDLE },
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT },
 	{ "max-connections", required_argument, NULL, OPT_MAX },
@@ -109,6 +110,9 @@ static void take_option(const struct command *cmd, struct relay_options *o, int 
 	case OPT_ENGINE:
 		o->engine = parse_engine(cmd, optarg);
 		return;
+	case OPT_CGROUP:
+		o->cgroup = optarg;
+		return;
 	case OPT_IDLE:
 		o->idle_ms = parse_seconds(cmd, optarg);
 		return;
@@ -186,7 +190,7 @@ static void say_engine(const struct spl *spl)
 
 static int open_engine(struct spl **spl, const struct relay_options *o)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = o->engine };
+	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = o->engine, .cgroup = o->cgroup };
 	int error = spl_open(spl, &opts);
 
 	if (!error) {

@@ -68,6 +68,7 @@ struct relay_options {
 	size_t n_first;
 	struct listener metrics;	/* addr.len 0: none */
 	enum spl_engine engine;
+	const char *cgroup;		/* of local peers; NULL: none */
 	enum relay_talk talk;
 	bool share;			/* the listening ports with other relays */
 	uint32_t idle_ms, connect_ms, drain_ms;

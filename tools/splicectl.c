@@ -27,6 +27,7 @@ static const struct command commands[] = {
 		"  --listen ADDR           accept connections here; may be repeated\n"
 		"  --to ADDR               connect to this; may be repeated: taken in turn, the next one on failure\n"
 		"  --engine ENGINE         auto (default), kmod, sockmap or user\n"
+		"  --cgroup PATH           directory of the cgroup v2 that has the local peers, for sockmap\n"
 		"  --idle SECONDS          end a connection after so long without a byte; 0 (default): never\n"
 		"  --connect-timeout SECS  give an address up after so long (default 5)\n"
 		"  --max-connections N     accept no more while N are open; 0 (default): no limit\n"
@@ -41,7 +42,8 @@ static const struct command commands[] = {
 		"      --listen also takes :PORT (any address) and port 0 (one is chosen and printed)\n"
 		"Engines: kmod, the kernel module, forwards in the kernel: connections go on when the relay ends or is\n"
 		"killed. user forwards in this process, on any machine and for any user: what is open when the relay ends\n"
-		"is reset. auto takes kmod where it works, else user; \"splicectl probe\" tells which.\n",
+		"is reset. sockmap is user with a shorter way to peers on this host. auto takes kmod where it works, else\n"
+		"sockmap if there is a --cgroup, else user; \"splicectl probe\" tells which.\n",
 	}, {
 		.name = "list", .args = "[--bytes]", .run = cmd_list,
 		.summary = "list the operations of this network namespace",

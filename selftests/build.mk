@@ -2,11 +2,11 @@
 # Builds the test programs into $(B)/selftests/. Included by the top-level Makefile.
 
 # One program per name, with the harness's main(); helpers have their own.
-TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim framer framers framer_behind send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
+TESTS := sockmap sockmap_exit forward borrow cancel exclusive splice oneway keep limits prefix delim framer framers framer_behind send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
 	 rights events netlink_fuzz stress sosplice ring lib_args ktls ktls_record unix_ends late_shutdown \
 	 sockmap_skb sockmap_skb_end sockmap_skb_tun
 TEST_HELPERS := hold peer soak
-TEST_COMMON := util ends stream tls nl drive driven
+TEST_COMMON := util cgroup ends stream tls nl drive driven
 
 TEST_OBJ := $(B)/obj/selftests
 TEST_CFLAGS = $(CFLAGS) $(WARN) -Wno-sign-compare -Wno-unused-parameter -std=gnu11 -pthread \
@@ -49,6 +49,6 @@ $(SOCKMAP_TESTS): LDLIBS = -lbpf
 
 $(TEST_PROGRAMS): $(B)/selftests/%: $(TEST_OBJ)/%.o $(TEST_COMMON:%=$(TEST_OBJ)/%.o) $(B)/libsplice.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -pthread -o $@ $^ $(LDFLAGS) -lmnl $(LDLIBS)
+	$(CC) $(CFLAGS) -pthread -o $@ $^ $(LDFLAGS) $(LIB_LIBS) $(LDLIBS)
 
 -include $(wildcard $(TEST_OBJ)/*.d)

@@ -67,7 +67,7 @@ TEST_F_TIMEOUT(cancel, at_any_moment, 400)
 	int64_t next;
 
 	/* in each of its rounds user moves all that there is room for */
-	if (variant->engine == SPL_ENGINE_USER && rounds < scaled(1000))
+	if (variant->engine != SPL_ENGINE_KMOD && rounds < scaled(1000))
 		rounds /= 4;
 	ASSERT_EQ(0, stream_send(&tx));
 	for (i = 0; i < rounds; i++) {

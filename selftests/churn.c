@@ -30,6 +30,7 @@ FIXTURE_VARIANT(churn) {
 VARIANT(churn, kmod_v4, .engine = SPL_ENGINE_KMOD, .from = NET_V4, .to = NET_V4);
 VARIANT(churn, kmod_any_unix, .engine = SPL_ENGINE_KMOD, .from = NET_UNIX, .to = NET_UNIX_TO_TCP);
 VARIANT(churn, kmod_any_tls, .engine = SPL_ENGINE_KMOD, .from = NET_TLS, .to = NET_TCP_TO_TLS);
+VARIANT(churn, sockmap_v4, .engine = SPL_ENGINE_SOCKMAP, .from = NET_V4, .to = NET_V4);
 VARIANT(churn, user_v4, .engine = SPL_ENGINE_USER, .from = NET_V4, .to = NET_V4);
 VARIANT(churn, user_any_unix, .engine = SPL_ENGINE_USER, .from = NET_UNIX, .to = NET_UNIX_TO_TCP);
 VARIANT(churn, user_any_tls, .engine = SPL_ENGINE_USER, .from = NET_TLS, .to = NET_TCP_TO_TLS);

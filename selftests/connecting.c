@@ -26,6 +26,7 @@ VARIANT(connecting, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
 VARIANT(connecting, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);
 VARIANT(connecting, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP);
 VARIANT(connecting, kmod_tls2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_TLS_TO_TCP);
+SOCKMAP_SOCKETS(connecting);
 VARIANT(connecting, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(connecting, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(connecting, user_unix2tcp, .engine = SPL_ENGINE_USER, .net = NET_UNIX_TO_TCP);

@@ -23,6 +23,7 @@ VARIANT(drain, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
 VARIANT(drain, kmod_v6, .engine = SPL_ENGINE_KMOD, .net = NET_V6);
 VARIANT(drain, kmod_unix2tcp, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX_TO_TCP);
 KMOD_TLS(drain);
+SOCKMAP_SOCKETS(drain);
 VARIANT(drain, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(drain, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(drain, user_unix2tcp, .engine = SPL_ENGINE_USER, .net = NET_UNIX_TO_TCP);

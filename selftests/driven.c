@@ -97,7 +97,7 @@ int driven_open(struct spl **s, const struct spl_open_opts *opts)
 	int err = spl_open(s, opts);
 	struct driven *d;
 
-	if (err || spl_engine(*s) != SPL_ENGINE_USER)
+	if (err || spl_engine(*s) == SPL_ENGINE_KMOD)
 		return err;
 	d = malloc(sizeof(*d));
 	if (!d)

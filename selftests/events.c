@@ -18,6 +18,7 @@ FIXTURE_VARIANT(events) {
 
 VARIANT(events, kmod_v4, .engine = SPL_ENGINE_KMOD, .net = NET_V4);
 VARIANT(events, kmod_unix, .engine = SPL_ENGINE_KMOD, .net = NET_UNIX);
+SOCKMAP_SOCKETS(events);
 VARIANT(events, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(events, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
 

@@ -4,7 +4,7 @@
  *
  * One suite, several engines: a variant is called ENGINE_ENDS or ENGINE_ENDS_MODE, as in
  * kmod_v4 or user_unix_lossless, and a run has those of the engine in $SPL_TEST_ENGINE; when it
- * says nothing, kmod, or user if the program knows kmod not at all. TLS in the kernel is what a guest surely has: there
+ * says nothing, kmod, or user if the program knows kmod not at all, or what else it knows. TLS in the kernel is what a guest surely has: there
  * the ends of that kind are tried on user, too. What a test cannot do without it says with NEEDS(); a point that is not for
  * this run is not planned, so that no skip stands for what was never meant.
  *   PROGRAM [-l] [-v VARIANT] [-t TEST]     patterns as of the shell; no match is a failure; -l: names what would run
@@ -13,6 +13,7 @@
 #define SELFTESTS_HARNESS_H
 
 #include "kselftest_harness.h"
+#include "cgroup.h"
 #include "tls.h"
 
 #include <fnmatch.h>
@@ -97,7 +98,14 @@ static struct test_need *needs_list __attribute__((unused));
 	VARIANT(fixture, user_tls_lossless, .engine = SPL_ENGINE_USER, .net = NET_TLS,	\
 		.require = SPL_CAP_LOSSLESS)
 
+/* Both sides of a relay are on this host: what the relay sends is redirected, both ways. */
+#define SOCKMAP_SOCKETS(fixture)							\
+	VARIANT(fixture, sockmap_v4, .engine = SPL_ENGINE_SOCKMAP, .net = NET_V4);	\
+	VARIANT(fixture, sockmap_v6, .engine = SPL_ENGINE_SOCKMAP, .net = NET_V6);	\
+	VARIANT(fixture, sockmap_mapped, .engine = SPL_ENGINE_SOCKMAP, .net = NET_MAPPED)
+
 #define USER_SOCKETS(fixture)								\
+	SOCKMAP_SOCKETS(fixture);							\
 	VARIANT(fixture, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);		\
 	VARIANT(fixture, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);		\
 	VARIANT(fixture, user_mixed, .engine = SPL_ENGINE_USER, .net = NET_MIXED);	\
@@ -297,19 +305,24 @@ static bool knows_engine(const char *engine)
 static int suite_run(int argc, char **argv)
 {
 	unsigned int passed = 0, count;
+	const char *why;
 	void *results;
 	int c;
 
 	run_now.engine = getenv("SPL_TEST_ENGINE");
 	run_now.asked = run_now.engine;
 	if (!run_now.asked)
-		run_now.engine = knows_engine("user") && !knows_engine("kmod") ? "user" : "kmod";
+		run_now.engine = knows_engine("kmod") ? "kmod" : knows_engine("user") ? "user" :
+				 knows_engine("sockmap") ? "sockmap" : "kmod";
 	while ((c = getopt(argc, argv, "lv:t:")) > 0) {
 		if (c == 'l')
 			run_now.list = true;
 		else
 			*(c == 'v' ? &run_now.variants : &run_now.tests) = c == '?' ? exit(2), "" : optarg;
 	}
+	why = run_now.list || strcmp(run_now.engine, "sockmap") ? NULL : cgroup_enter();
+	if (why)
+		ksft_exit_skip("%s\n", why);
 	results = mmap(NULL, sizeof(struct __test_results), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	count = tests_run(NULL, NULL);
@@ -319,6 +332,7 @@ static int suite_run(int argc, char **argv)
 	ksft_set_plan(count);
 	tests_run(results, &passed);
 	munmap(results, sizeof(struct __test_results));
+	cgroup_leave();
 	ksft_print_msg("%u / %u tests passed.\n", passed, count);
 	ksft_exit(count && passed == count);
 	return 1;

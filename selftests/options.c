@@ -16,6 +16,7 @@ FIXTURE_VARIANT(options) {
 };
 
 VARIANT(options, kmod_v4, .engine = SPL_ENGINE_KMOD);
+VARIANT(options, sockmap_v4, .engine = SPL_ENGINE_SOCKMAP);
 VARIANT(options, user_v4, .engine = SPL_ENGINE_USER);
 
 FIXTURE_SETUP(options)

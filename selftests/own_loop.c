@@ -29,6 +29,7 @@ FIXTURE_VARIANT(own_loop) {
 KMOD_TCP(own_loop);
 KMOD_UNIX(own_loop);
 KMOD_TLS(own_loop);
+SOCKMAP_SOCKETS(own_loop);
 VARIANT(own_loop, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(own_loop, user_v6, .engine = SPL_ENGINE_USER, .net = NET_V6);
 VARIANT(own_loop, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
@@ -40,7 +41,7 @@ VARIANT(own_loop, user_v4_lossless, .engine = SPL_ENGINE_USER, .net = NET_V4,
 FIXTURE_SETUP(own_loop)
 {
 	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = variant->engine,
-				      .require = variant->require };
+				      .require = variant->require, .cgroup = cgroup_path() };
 	struct epoll_event want = { .events = EPOLLIN };
 
 	ASSERT_EQ(0, spl_open(&self->s, &opts));

@@ -22,6 +22,7 @@ FIXTURE_VARIANT(ring) {
 };
 
 KMOD_FEW(ring);
+VARIANT(ring, sockmap_v4, .engine = SPL_ENGINE_SOCKMAP, .net = NET_V4);
 VARIANT(ring, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(ring, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
 VARIANT(ring, user_tcp2unix, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_UNIX);

@@ -26,6 +26,7 @@ VARIANT(shared, kmod_tls_two, .engine = SPL_ENGINE_KMOD, .net = NET_TLS, .two = 
 USER_SOCKETS(shared);
 USER_LOSSLESS(shared);
 USER_TLS(shared);
+VARIANT(shared, sockmap_v4_two, .engine = SPL_ENGINE_SOCKMAP, .net = NET_V4, .two = true);
 VARIANT(shared, user_v4_two, .engine = SPL_ENGINE_USER, .net = NET_V4, .two = true);
 VARIANT(shared, user_unix_two, .engine = SPL_ENGINE_USER, .net = NET_UNIX, .two = true);
 

@@ -26,6 +26,7 @@ FIXTURE_VARIANT(sosplice) {
 };
 
 KMOD_FEW(sosplice);
+SOCKMAP_SOCKETS(sosplice);
 VARIANT(sosplice, user_v4, .engine = SPL_ENGINE_USER, .net = NET_V4);
 VARIANT(sosplice, user_unix, .engine = SPL_ENGINE_USER, .net = NET_UNIX);
 VARIANT(sosplice, user_tcp2unix, .engine = SPL_ENGINE_USER, .net = NET_TCP_TO_UNIX);

@@ -19,6 +19,7 @@ FIXTURE_VARIANT(stress) {
 VARIANT(stress, kmod_any, .engine = SPL_ENGINE_KMOD, .from = NET_V4, .to = NET_MAPPED);
 VARIANT(stress, kmod_any_unix, .engine = SPL_ENGINE_KMOD, .from = NET_V4, .to = NET_UNIX_TO_TCP);
 VARIANT(stress, kmod_any_tls, .engine = SPL_ENGINE_KMOD, .from = NET_UNIX, .to = NET_TCP_TO_TLS);
+VARIANT(stress, sockmap_any, .engine = SPL_ENGINE_SOCKMAP, .from = NET_V4, .to = NET_MAPPED);
 VARIANT(stress, user_any, .engine = SPL_ENGINE_USER, .from = NET_V4, .to = NET_UNIX_TO_TCP);
 VARIANT(stress, user_any_lossless, .engine = SPL_ENGINE_USER, .from = NET_V4, .to = NET_UNIX_TO_TCP,
 	.require = SPL_CAP_LOSSLESS);

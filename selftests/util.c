@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* util.c: time, sockets, the engine, the machine. Streams are in stream.c, connections in ends.c. */
+#include "cgroup.h"
 #include "tls.h"
 
 #include <grp.h>
@@ -153,11 +154,29 @@ bool fd_open(int fd)
 	return fcntl(fd, F_GETFD) >= 0;
 }
 
+/* Of a socket that may have redirected bytes FIONREAD counts those, or TCP's: the kernels differ. An error stays where it is. */
+static int peeked(int fd)
+{
+	static uint8_t buf[4 << 20];
+	int off = get_opt(fd, SOL_SOCKET, SO_PEEK_OFF);
+	ssize_t n;
+
+	if (!is_tcp(fd) || poll_fd(fd, 0, 0))
+		return 0;
+	set_opt(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
+	n = recv(fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+	if (off >= 0)
+		set_opt(fd, SOL_SOCKET, SO_PEEK_OFF, off);
+	return n > 0 ? n : 0;
+}
+
 /* What has come, of TLS encrypted. */
 static int received(int fd)
 {
 	int n;
 
+	if (cgroup_path() && (n = peeked(fd)))
+		return n;
 	return ioctl(fd, FIONREAD, &n) ? -errno : n;
 }
 
@@ -220,7 +239,9 @@ int wait_blocked(pid_t tid)
 
 int engine_open_with(struct spl **s, enum spl_engine engine, uint32_t require)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = engine, .require = require };
+	struct spl_open_opts opts = {
+		.sz = sizeof(opts), .engine = engine, .require = require, .cgroup = cgroup_path(),
+	};
 
 	return driven_open(s, &opts);
 }

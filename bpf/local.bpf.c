@@ -186,7 +186,7 @@ static __always_inline bool aim(struct local_hop *h, const struct local_key *pee
 	return tp;
 }
 
-/* The sink has its storage already: the library makes it, as on 7.2 a program that is called so cannot. 0: done. */
+/* The sink has its storage already: the library makes it, which may wait for memory. 0: done. */
 SEC("tc")
 int arm(struct __sk_buff *skb)
 {

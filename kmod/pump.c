@@ -97,8 +97,7 @@ static bool sksplice_pump_heaped(const struct sksplice_flow *flow)
 {
 	const struct tcp_sock *tp = tcp_sk(sksplice_src(flow));
 
-	return flow->streak == SKSPLICE_STREAK_MAX &&
-	       tp->rcv_nxt - tp->copied_seq >= SKSPLICE_BUDGET_WORKER;
+	return tp->rcv_nxt - tp->copied_seq >= SKSPLICE_BUDGET_WORKER;
 }
 
 /* Source's slock held. What a worker run tells about the flow. */

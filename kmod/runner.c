@@ -37,7 +37,10 @@ static struct {
 	.idle = LIST_HEAD_INIT(sksplice_runners.idle),
 };
 
-/* sksplice_runners.lock held. Who is to be woken for one more flow? NULL: those that are awake will come to it. */
+/*
+ * sksplice_runners.lock held. Who is to be woken for one more flow? NULL: those that are awake will come to it. He is woken
+ * before the lock is let go: whoever does it may lose the processor right then, and for long.
+ */
 static struct task_struct *sksplice_runner_idle(void)
 {
 	struct sksplice_runner *r;
@@ -49,7 +52,7 @@ static struct task_struct *sksplice_runner_idle(void)
 	return r->task;
 }
 
-/* As sksplice_pump_kick(), which has set KICKED. Never two runs of a flow at once: the second would only spin. */
+/* As sksplice_pump_kick(), which has set KICKED. Never two runners for a flow: the second would only spin. */
 void sksplice_runner_queue(struct sksplice_flow *flow)
 {
 	struct task_struct *task = NULL;
@@ -63,9 +66,9 @@ void sksplice_runner_queue(struct sksplice_flow *flow)
 		list_add_tail(&flow->ready, &sksplice_runners.ready);
 		task = sksplice_runner_idle();
 	}
-	spin_unlock_irqrestore(&sksplice_runners.lock, irq);
 	if (task)
 		wake_up_process(task);
+	spin_unlock_irqrestore(&sksplice_runners.lock, irq);
 }
 
 /* Runner, before it may lose the processor: another one is woken for the flow then, as is who cancels it. */
@@ -82,9 +85,9 @@ static void sksplice_runner_put(struct sksplice_flow *flow)
 			task = sksplice_runner_idle();
 	}
 	over = !sksplice_flow_live(flow);
-	spin_unlock_irq(&sksplice_runners.lock);
 	if (task)
 		wake_up_process(task);
+	spin_unlock_irq(&sksplice_runners.lock);
 	/* its memory may be gone: only the address counts */
 	if (over) {
 		smp_mb();	/* NOW before the look at who waits */

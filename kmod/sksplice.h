@@ -20,7 +20,7 @@
  *   op->lock (o)  spinlock, BH: how an operation ended. Nothing of ours is taken inside it.
  *   op->generic->mutex  outside of all that are named here: a run of a generic flow
  *   users_lock  spinlock, BH, leaf: the table of users
- *   sksplice_runners.lock  spinlock, IRQ, leaf: flows that wait for a runner
+ *   sksplice_runners.lock  spinlock, IRQ, nothing of ours inside: flows that wait for a runner
  * Other letters:
  *   c  constant from creation to the last reference
  *   u  user->lock, spinlock, BH: generic flows that wait for their turn

@@ -147,7 +147,8 @@ int learn(struct bpf_sock_ops *ops)
 		return 1;
 	if (!name(ops, &k) || !same_host(&k) || fast_open(ops))
 		return 1;
-	if (!bpf_sock_hash_update(ops, &peers, &k, BPF_ANY))
+	/* the same addresses again, on another device: the bytes that wait in the first one would go with its entry */
+	if (!bpf_sock_hash_update(ops, &peers, &k, BPF_NOEXIST))
 		count(LOCAL_LEARNED, 1);
 	return 1;
 }

@@ -48,6 +48,6 @@ enum local_count {
 
 #define LOCAL_SOCKETS	65536		/* in each map */
 #define LOCAL_QUOTA_BYTES	(2u << 20)	/* that wait for a peer to read them */
-#define LOCAL_QUOTA_MSGS	1024		/* each costs the kernel about 1 KB, however short it is */
+#define LOCAL_QUOTA_MSGS	192		/* each may keep 32 KB, however short it is: other sends fill the rest of its pages */
 
 #endif /* LOCAL_H */

@@ -73,9 +73,17 @@ static bool order(uint64_t name, const struct local_key *peer, enum local_phase 
 bool sockmap_hop_enter(int fd, uint64_t name, const struct local_key *peer, bool was_learned)
 {
 	uint64_t value = (uint64_t)fd;
-	int r = bpf_map_update_elem(sockmap_load_maps()->sinks, &name, &value, BPF_ANY);
+	int r = bpf_map_update_elem(sockmap_load_maps()->sinks, &name, &value, BPF_ANY), err;
 
-	return (!r || (was_learned && errno == EBUSY)) && has_storage(fd) && order(name, peer, LOCAL_WAITS);
+	if (r && !(was_learned && errno == EBUSY))
+		return false;
+	if (has_storage(fd) && order(name, peer, LOCAL_WAITS))
+		return true;
+	err = errno;
+	if (!was_learned)
+		bpf_map_delete_elem(sockmap_load_maps()->sinks, &name);
+	errno = err;
+	return false;
 }
 
 static void leave(struct user_sock *sock)

@@ -145,6 +145,15 @@ static ssize_t peer_has(struct user_flow *flow)
 	return flow->op->owns || flow->src->kind == USER_PIPE ? 1 : user_io_look(flow->src);
 }
 
+/*
+ * Is this no end? splice() does not see what a sockmap has redirected to a socket. Nobody says that a socket is in one:
+ * another process may have put it there.
+ */
+static bool passed_by(const struct user_flow *flow, ssize_t n)
+{
+	return !n && flow->src->kind == USER_TCP && user_io_look(flow->src) > 0;
+}
+
 static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow, size_t *share)
 {
 	struct user_pipe *p = user_pipe_get(u);
@@ -159,9 +168,9 @@ static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow, size_
 		n = user_io_splice_in(flow->src, p, flow->left < p->size ? (size_t)flow->left : p->size);
 	if (n <= 0) {
 		user_pipe_put(u, p);
-		if (n != -EINVAL)
+		if (n != -EINVAL && !passed_by(flow, n))
 			return user_stall_read(u, flow, n, share);
-		/* not every file can be spliced */
+		/* not every file can be spliced, and not all that is there to be read */
 		flow->op->pipes = false;
 		end_bulk(flow);
 		return USER_MORE;

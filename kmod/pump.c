@@ -97,6 +97,7 @@ static bool sksplice_pump_heaped(const struct sksplice_flow *flow)
 {
 	const struct tcp_sock *tp = tcp_sk(sksplice_src(flow));
 
+	sksplice_assert_slock(sksplice_src(flow));
 	return tp->rcv_nxt - tp->copied_seq >= SKSPLICE_BUDGET_WORKER;
 }
 

@@ -45,6 +45,7 @@ static struct task_struct *sksplice_runner_idle(void)
 {
 	struct sksplice_runner *r;
 
+	lockdep_assert_held(&sksplice_runners.lock);
 	r = list_first_entry_or_null(&sksplice_runners.idle, struct sksplice_runner, idle);
 	if (!r)
 		return NULL;
@@ -71,7 +72,10 @@ void sksplice_runner_queue(struct sksplice_flow *flow)
 	spin_unlock_irqrestore(&sksplice_runners.lock, irq);
 }
 
-/* Runner, before it may lose the processor: another one is woken for the flow then, as is who cancels it. */
+/*
+ * Runner, before it offers the processor: another one is woken for the flow then, as is who cancels it. Where
+ * kernel code is preempted it can lose it in a run, too, and keeps the flow, as any worker does.
+ */
 static void sksplice_runner_put(struct sksplice_flow *flow)
 {
 	struct task_struct *task = NULL;

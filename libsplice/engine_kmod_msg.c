@@ -39,6 +39,7 @@ static const struct {
 
 _Static_assert(SKSPLICE_A_MAX < 64, "seen has a bit per attribute");
 _Static_assert(sizeof(struct spl_kmod_attrs) < 256, "offsets fit");
+_Static_assert(sizeof(((struct spl_kmod_attrs *)0)->state_back) == 4, "all fields have 4 or 8 bytes");
 _Static_assert((int)SPL_SINK_FAILED == SKSPLICE_CAUSE_SINK_FAILED && (int)SPL_DONE == SKSPLICE_CAUSE_DONE,
 	       "causes are passed on as they are");
 _Static_assert((int)SPL_F_SHUTDOWN == SKSPLICE_F_SHUTDOWN && (int)SPL_F_KEEP == SKSPLICE_F_KEEP &&
@@ -54,13 +55,19 @@ int spl_kmod_parse(const struct nlmsghdr *nlh, struct spl_kmod_attrs *a)
 
 	memset(a, 0, sizeof(*a));
 	spl_genl_for_each_attr(attr, nlh) {
-		uint16_t type = mnl_attr_get_type(attr);
+		unsigned int type = attr->nla_type & NLA_TYPE_MASK;
+		const char *from = (const char *)attr + MNL_ATTR_HDRLEN;
+		char *to;
 
 		if (type > SKSPLICE_A_MAX || !fields[type].size)
 			continue;
-		if (mnl_attr_get_payload_len(attr) != fields[type].size)
+		if (attr->nla_len != MNL_ATTR_HDRLEN + fields[type].size)
 			return -EPROTO;
-		memcpy((char *)a + fields[type].offset, mnl_attr_get_payload(attr), fields[type].size);
+		to = (char *)a + fields[type].offset;
+		if (fields[type].size == sizeof(uint64_t))
+			memcpy(to, from, sizeof(uint64_t));
+		else
+			memcpy(to, from, sizeof(uint32_t));
 		a->seen |= UINT64_C(1) << type;
 	}
 	return 0;

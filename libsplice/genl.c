@@ -13,13 +13,16 @@
 
 int spl_genl_open(struct spl_genl *g)
 {
+	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	int on = 1, r;
 
 	memset(g, 0, sizeof(*g));
 	g->nl = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (!g->nl)
 		return -errno;
-	if (mnl_socket_bind(g->nl, 0, MNL_SOCKET_AUTOPID)) {
+	/* Connected to the kernel: it takes and delivers nothing from anybody else. */
+	if (mnl_socket_bind(g->nl, 0, MNL_SOCKET_AUTOPID) ||
+	    connect(mnl_socket_get_fd(g->nl), (struct sockaddr *)&kernel, sizeof(kernel))) {
 		r = -errno;
 		spl_genl_close(g);
 		return r;
@@ -53,25 +56,22 @@ struct nlmsghdr *spl_genl_request(void *req, uint16_t type, uint8_t cmd, uint16_
 }
 
 /*
- * Receives one datagram of the kernel's. 0: *len bytes, or *len = 0 for one that was somebody
- * else's. -EAGAIN: nothing is there. -ENOBUFS: the kernel could not deliver something.
+ * Receives one datagram of the kernel's. -EAGAIN: nothing is there. -ENOBUFS: the kernel could not
+ * deliver something.
  */
 int spl_genl_receive(struct spl_genl *g, void *buf, size_t *len)
 {
-	struct sockaddr_nl from = { 0 };
-	socklen_t from_len = sizeof(from);
 	ssize_t r;
 
 	/* MSG_TRUNC: the length of the message, also of one that does not fit; cheaper than recvmsg() */
 	do
-		r = recvfrom(mnl_socket_get_fd(g->nl), buf, SPL_GENL_BUF, MSG_DONTWAIT | MSG_TRUNC,
-			     (struct sockaddr *)&from, &from_len);
+		r = recv(mnl_socket_get_fd(g->nl), buf, SPL_GENL_BUF, MSG_DONTWAIT | MSG_TRUNC);
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return -errno;
 	if (r > SPL_GENL_BUF)
 		return -EPROTO;
-	*len = from_len == sizeof(from) && from.nl_pid == 0 ? (size_t)r : 0;
+	*len = (size_t)r;
 	return 0;
 }
 
@@ -186,7 +186,7 @@ int spl_genl_transact(struct spl_genl *g, struct nlmsghdr *req, void *buf, struc
 	w->unsolicited = w->done = w->interrupted = false;
 	w->error = 0;
 	w->text[0] = '\0';
-	r = mnl_socket_sendto(g->nl, req, req->nlmsg_len) < 0 ? -errno : 0;
+	r = send(mnl_socket_get_fd(g->nl), req, req->nlmsg_len, 0) < 0 ? -errno : 0;
 	while (!r && !w->done) {
 		r = spl_genl_receive(g, buf, &len);
 		if (!r)

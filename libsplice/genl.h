@@ -54,8 +54,25 @@ static inline int spl_genl_left(const struct nlmsghdr *nlh, const struct nlattr 
 	return (int)((const char *)nlh + nlh->nlmsg_len - (const char *)attr);
 }
 
+/* As libmnl's functions, several of which each attribute would have to call. */
+static inline bool spl_genl_attr_ok(const struct nlmsghdr *nlh, const struct nlattr *attr)
+{
+	int left = spl_genl_left(nlh, attr);
+
+	return left >= (int)sizeof(*attr) && attr->nla_len >= sizeof(*attr) && attr->nla_len <= left;
+}
+
+static inline const struct nlattr *spl_genl_attr_first(const struct nlmsghdr *nlh)
+{
+	return (const void *)((const char *)nlh + MNL_NLMSG_HDRLEN + MNL_ALIGN(sizeof(struct genlmsghdr)));
+}
+
+static inline const struct nlattr *spl_genl_attr_next(const struct nlattr *attr)
+{
+	return (const void *)((const char *)attr + MNL_ALIGN(attr->nla_len));
+}
+
 #define spl_genl_for_each_attr(attr, nlh)							\
-	for ((attr) = mnl_nlmsg_get_payload_offset(nlh, sizeof(struct genlmsghdr));		\
-	     mnl_attr_ok(attr, spl_genl_left(nlh, attr)); (attr) = mnl_attr_next(attr))
+	for ((attr) = spl_genl_attr_first(nlh); spl_genl_attr_ok(nlh, attr); (attr) = spl_genl_attr_next(attr))
 
 #endif /* SPL_GENL_H */

@@ -49,10 +49,16 @@ static int table_grow(struct spl_queue *q)
  */
 struct spl_op *spl_op_new(struct spl *s)
 {
+	struct spl_op *op;
+
 	/* A table that cannot grow is slower, not wrong: only the first one is needed. */
 	if (s->queue.ops >= s->queue.buckets && table_grow(&s->queue) && !s->queue.buckets)
 		return NULL;
-	return calloc(1, sizeof(struct spl_op));
+	/* of malloc(), which keeps such at hand for each thread, where calloc() mostly does not */
+	op = malloc(sizeof(*op));
+	if (op)
+		memset(op, 0, sizeof(*op));
+	return op;
 }
 
 /* The table owns op from here. */

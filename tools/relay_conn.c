@@ -140,9 +140,13 @@ static int splice_both(struct relay *r, const struct attempt *a, struct carried 
 /* Gives both sides to the engine: 0, and it has the descriptors; -EINPROGRESS: the target is not connected yet. */
 static int offer(struct relay *r, struct attempt *a)
 {
-	struct carried *c = calloc(1, sizeof(*c));
-	int error = c ? splice_both(r, a, c) : -ENOMEM;
+	struct carried *c = malloc(sizeof(*c));
+	int error;
 
+	if (!c)
+		return -ENOMEM;
+	*c = (struct carried){ 0 };
+	error = splice_both(r, a, c);
 	if (error) {
 		free(c);
 		return error;

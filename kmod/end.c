@@ -355,8 +355,11 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 			const char **why)
 {
 	struct sksplice_sock *fresh;
-	int ret = sksplice_end_admit(sock, sksplice_end_wants(rx, tx), why);
+	int ret = 0;
 
+	/* Of plain TCP nothing is counted: what is refused is refused when it is to be taken, as all is. */
+	if (!sksplice_proto_fast(sock->sk))
+		ret = sksplice_end_admit(sock, sksplice_end_wants(rx, tx), why);
 	if (ret)
 		return ret;
 	fresh = sksplice_sock_alloc(sock);

@@ -12,7 +12,13 @@
 
 /* By token. An entry is an operation that has begun and was not yet released. */
 static DEFINE_XARRAY(sksplice_ops);
-static atomic64_t sksplice_op_token = ATOMIC64_INIT(0);
+/*
+ * The last token given out. The place of the one after it is reserved already, so that the node it is in
+ * does not come and go with each operation of a program that has few. Under the mutex, in process
+ * context: who reserves a place is who gives out the token before it, and nobody is late.
+ */
+static DEFINE_MUTEX(sksplice_op_naming);
+static u64 sksplice_op_last;
 static atomic_t sksplice_op_live = ATOMIC_INIT(0);
 
 /* By the number of flows, less one. */
@@ -36,6 +42,10 @@ int sksplice_op_init(void)
 			return -ENOMEM;
 		}
 	}
+	if (xa_reserve(&sksplice_ops, sksplice_op_last + 1, GFP_KERNEL)) {
+		sksplice_op_exit();
+		return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -45,6 +55,7 @@ void sksplice_op_exit(void)
 	int i;
 
 	rcu_barrier();
+	xa_destroy(&sksplice_ops);	/* one reserved place */
 	for (i = 0; i < ARRAY_SIZE(sksplice_op_cache); i++)
 		kmem_cache_destroy(sksplice_op_cache[i]);
 }
@@ -142,18 +153,29 @@ int sksplice_op_attach(struct sksplice_op *op, const char **why)
 	return ret ? ret : sksplice_end_attach(b, back, there, why);
 }
 
-/* Context: process. Gives it its token, and room in the table so that start cannot fail. */
+/* Context: process. Gives it its token, whose place in the table is there: start cannot fail. */
 int sksplice_op_name(struct sksplice_op *op)
 {
-	op->token = atomic64_inc_return(&sksplice_op_token);
-	return xa_reserve(&sksplice_ops, op->token, GFP_KERNEL);
+	int ret;
+
+	mutex_lock(&sksplice_op_naming);
+	ret = xa_reserve(&sksplice_ops, sksplice_op_last + 2, GFP_KERNEL);
+	if (!ret)
+		op->token = ++sksplice_op_last;
+	mutex_unlock(&sksplice_op_naming);
+	return ret;
 }
 
-/* op->lock held. Teardown starts as soon as it may, the idle limit is watched until then. */
+/*
+ * op->lock held. Teardown starts as soon as it may, the idle limit is watched until then. It has both begun
+ * and ended once, so without an idle limit nothing else has queued the work.
+ */
 static void sksplice_op_arm(struct sksplice_op *op)
 {
 	lockdep_assert_held(&op->lock);
-	if (op->begun && op->ending)
+	if (op->begun && op->ending && !op->idle_ms)
+		queue_delayed_work(sksplice_op_wq, &op->work, 0);
+	else if (op->begun && op->ending)
 		mod_delayed_work(sksplice_op_wq, &op->work, 0);
 	else if (op->begun && op->idle_ms)
 		queue_delayed_work(sksplice_op_wq, &op->work, msecs_to_jiffies(op->idle_ms));

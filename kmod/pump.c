@@ -35,6 +35,13 @@ static struct workqueue_struct *sksplice_pump_queue(const struct sksplice_flow *
 	return flow->op->generic ? sksplice_generic_wq : sksplice_pump_wq;
 }
 
+/* Under what phase two of teardown relies on: see teardown.c. */
+static void sksplice_pump_will_queue(struct sksplice_flow *flow)
+{
+	if (!test_bit(SKSPLICE_RUN_QUEUED, &flow->run))
+		set_bit(SKSPLICE_RUN_QUEUED, &flow->run);
+}
+
 /*
  * Any context in which the flow is attached. The worker will look at it soon; a flow that has
  * not begun or is over needs none, and its sink may not be there. A runner instead, if the last run out
@@ -44,10 +51,12 @@ void sksplice_pump_kick(struct sksplice_flow *flow)
 {
 	if (!sksplice_flow_live(flow) || test_and_set_bit(SKSPLICE_RUN_KICKED, &flow->run))
 		return;
-	if (READ_ONCE(flow->streak) == SKSPLICE_STREAK_MAX)
+	if (READ_ONCE(flow->streak) == SKSPLICE_STREAK_MAX) {
 		sksplice_runner_queue(flow);
-	else
-		mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
+		return;
+	}
+	sksplice_pump_will_queue(flow);
+	mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
 }
 
 /* The same for what is no byte of the stream, and does not wait for a runner that has it already. */
@@ -56,6 +65,7 @@ void sksplice_pump_urge(struct sksplice_flow *flow)
 	if (!sksplice_flow_live(flow))
 		return;
 	set_bit(SKSPLICE_RUN_KICKED, &flow->run);
+	sksplice_pump_will_queue(flow);
 	mod_delayed_work(sksplice_pump_queue(flow), &flow->work, 0);
 }
 
@@ -67,11 +77,13 @@ static void sksplice_pump_later(struct sksplice_flow *flow, enum sksplice_verdic
 
 	if (retries < SKSPLICE_RETRY_NOW + SKSPLICE_RETRY_STEPS)
 		WRITE_ONCE(flow->retries, retries + 1);
-	if (step < 0)
+	if (step < 0) {
 		sksplice_pump_kick(flow);
-	else
-		queue_delayed_work(sksplice_pump_queue(flow), &flow->work,
-				   msecs_to_jiffies(1 << min(step, SKSPLICE_RETRY_STEPS)));
+		return;
+	}
+	sksplice_pump_will_queue(flow);
+	queue_delayed_work(sksplice_pump_queue(flow), &flow->work,
+			   msecs_to_jiffies(1 << min(step, SKSPLICE_RETRY_STEPS)));
 }
 
 /* Source's slock held. Is this the Nth arrival without anything written on the same socket? */
@@ -161,8 +173,10 @@ void sksplice_pump_inline(struct sksplice_flow *flow)
 	dst = sksplice_dst(flow);	/* there, since the flow has begun */
 	if (sksplice_pump_streaming(flow) || this_cpu_read(sksplice_pump_depth)) {
 		sksplice_pump_kick(flow);
-		if (sksplice_pump_heaped(flow))
+		if (sksplice_pump_heaped(flow)) {
+			sksplice_pump_will_queue(flow);
 			queue_delayed_work(sksplice_pump_wq, &flow->work, 0);
+		}
 		return;
 	}
 	if (dst != src && !spin_trylock(&dst->sk_lock.slock)) {

@@ -120,6 +120,7 @@ enum sksplice_run_bit {
 	SKSPLICE_RUN_AGAIN,	/* wants a run when this one is over; generic: when the other flow's is */
 	SKSPLICE_RUN_STREAM,	/* a runner had it: teardown must ask there, too */
 	SKSPLICE_RUN_NOW,	/* a runner has it; under the runners' lock */
+	SKSPLICE_RUN_QUEUED,	/* the worker was queued, some time: teardown must ask there */
 };
 
 /*

@@ -12,10 +12,13 @@
  * 2. Wait. Callbacks and the worker itself queue a flow's worker; a run kicks the other flow of a
  *    pair, too, but only with both slocks and both ends of each flow there, so before the end of
  *    phase one. The first are gone; cancel_delayed_work_sync() ends the second even when it
- *    requeues itself, and so does sksplice_runner_cancel() with runners; see sksplice_teardown_cancel(). A generic flow is also kicked by the other one when that has run, and in its
+ *    requeues itself, and so does sksplice_runner_cancel() with
+ *    runners; see sksplice_teardown_cancel(). A generic flow is also kicked by the other one when that has run, and in its
  *    turn by any flow of its user: first it is taken off the list of those that wait, which is done
  *    under the lock that they kick under, and none is put there that is stopped; and the first flow
- *    is canceled once more. Now nothing but this work refers to the flows.
+ *    is canceled once more. A flow of plain TCP whose worker was never queued has none to end: who queues it
+ *    sets RUN_QUEUED first, and does it under a lock, or as an owner, of phase one, or before the operation
+ *    has begun, which teardown waits for. Now nothing but this work refers to the flows.
  * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
  *    is sent. The files were held until here, so sockets, their netns and modules were there.
  *
@@ -64,17 +67,23 @@ bool sksplice_teardown_unreach(struct sksplice_op *op)
 	return op->detached == (BIT(0) | BIT(1));
 }
 
+static void sksplice_teardown_cancel_worker(struct sksplice_flow *flow)
+{
+	if (flow->op->generic || test_bit(SKSPLICE_RUN_QUEUED, &flow->run))
+		cancel_delayed_work_sync(&flow->work);
+}
+
 /*
  * The worker's last run may have queued the flow with the runners, and a runner's with the worker; what
  * begins now finds it stopped and queues nothing.
  */
 static void sksplice_teardown_cancel(struct sksplice_flow *flow)
 {
-	cancel_delayed_work_sync(&flow->work);
+	sksplice_teardown_cancel_worker(flow);
 	if (!test_bit(SKSPLICE_RUN_STREAM, &flow->run))
 		return;
 	sksplice_runner_cancel(flow);
-	cancel_delayed_work_sync(&flow->work);
+	sksplice_teardown_cancel_worker(flow);
 }
 
 /* Phase two. */
@@ -259,7 +268,8 @@ void sksplice_teardown_work(struct work_struct *work)
 		return;
 	}
 	/* The idle work may be here already while op_arm() has queued it for the end, too. */
-	cancel_delayed_work(&op->work);
+	if (op->idle_ms)
+		cancel_delayed_work(&op->work);
 	if (!sksplice_teardown_unreach(op)) {
 		sksplice_teardown_later(op);
 		return;

@@ -17,6 +17,7 @@
 #include "sksplice.h"
 
 #define SKSPLICE_DELIVER_MAX_MS 1024
+#define SKSPLICE_DELIVER_MAX 16		/* completions in a message */
 
 static DEFINE_XARRAY_ALLOC1(sksplice_owners);
 static atomic_t sksplice_owner_nr = ATOMIC_INIT(0);
@@ -69,28 +70,64 @@ struct sksplice_op *sksplice_event_take(struct sksplice_owner *owner)
 	return op;
 }
 
-/* Could not be delivered: goes back to where it was. Takes the reference. */
-void sksplice_event_untake(struct sksplice_owner *owner, struct sksplice_op *op)
+/* As above, what goes in one message: one, or several that are lazy; how many. */
+static unsigned int sksplice_event_take_some(struct sksplice_owner *owner, struct list_head *ops)
 {
-	bool dead;
+	struct sksplice_op *op, *next;
+	unsigned int n = 0;
 
 	spin_lock_bh(&owner->lock);
-	dead = sksplice_owner_is_dead(owner);
-	if (!dead)
-		list_add(&op->owner_node, &owner->events);
+	list_for_each_entry_safe(op, next, &owner->events, owner_node) {
+		bool lazy = op->flags & SKSPLICE_F_LAZY;
+
+		if (n && !lazy)
+			break;
+		list_move_tail(&op->owner_node, ops);
+		if (++n == SKSPLICE_DELIVER_MAX || !lazy)
+			break;
+	}
 	spin_unlock_bh(&owner->lock);
-	if (dead)
-		sksplice_op_put(op);
+	return n;
 }
 
-static int sksplice_event_send(struct sksplice_owner *owner, struct sksplice_op *op)
+/* Were told, or nobody is there to be. */
+static void sksplice_event_drop(struct list_head *ops)
+{
+	struct sksplice_op *op, *next;
+
+	list_for_each_entry_safe(op, next, ops, owner_node) {
+		list_del_init(&op->owner_node);
+		sksplice_op_put(op);
+	}
+}
+
+/* Could not be delivered: all go back to where they were. Takes the references. */
+static void sksplice_event_untake_some(struct sksplice_owner *owner, struct list_head *ops)
+{
+	spin_lock_bh(&owner->lock);
+	if (!sksplice_owner_is_dead(owner))
+		list_splice_init(ops, &owner->events);
+	spin_unlock_bh(&owner->lock);
+	sksplice_event_drop(ops);
+}
+
+void sksplice_event_untake(struct sksplice_owner *owner, struct sksplice_op *op)
+{
+	LIST_HEAD(ops);
+
+	list_add(&op->owner_node, &ops);
+	sksplice_event_untake_some(owner, &ops);
+}
+
+static int sksplice_event_send(struct sksplice_owner *owner, struct list_head *ops,
+			       unsigned int n)
 {
 	struct sk_buff *skb;
 
 	/* A port bound again right after this look would get a token that means nothing to it. */
 	if (sock_flag(owner->sk, SOCK_DEAD))
 		return -ECONNREFUSED;
-	skb = sksplice_nl_event(op, owner->portid, GFP_KERNEL);
+	skb = sksplice_nl_events(ops, n, owner->portid);
 	if (!skb)
 		return -ENOMEM;
 	return genlmsg_unicast(sock_net(owner->sk), skb, owner->portid);
@@ -113,23 +150,24 @@ void sksplice_event_later(struct sksplice_owner *owner)
 }
 
 /* Context: process. Sends what there is until the owner's buffer is full. */
-static void sksplice_event_deliver(struct sksplice_owner *owner)
+void sksplice_event_deliver(struct sksplice_owner *owner)
 {
-	struct sksplice_op *op;
+	unsigned int n;
+	LIST_HEAD(ops);
 
-	while ((op = sksplice_event_take(owner))) {
-		int ret = sksplice_event_send(owner, op);
+	while ((n = sksplice_event_take_some(owner, &ops))) {
+		int ret = sksplice_event_send(owner, &ops, n);
 
 		if (ret == -EAGAIN || ret == -ENOMEM || ret == -ENOBUFS) {
 			sksplice_count(overruns);
-			sksplice_event_untake(owner, op);
+			sksplice_event_untake_some(owner, &ops);
 			sksplice_event_later(owner);
 			return;
 		}
 		WRITE_ONCE(owner->retries, 0);
 		if (!ret)
-			sksplice_count(events);
-		sksplice_op_put(op);
+			sksplice_add(events, n);
+		sksplice_event_drop(&ops);
 	}
 }
 
@@ -154,8 +192,11 @@ void sksplice_event_start(struct sksplice_op *op)
 		sksplice_event_multicast(op->net, sksplice_nl_start(op, GFP_KERNEL));
 }
 
-/* Context: process, phase three of teardown: no one adopts it. Takes its own reference. */
-void sksplice_event_post(struct sksplice_op *op)
+/*
+ * Context: process, phase three of teardown: no one adopts it. Takes its own reference. Returns who is to
+ * be told, a reference, by sksplice_event_deliver(); NULL: nobody.
+ */
+struct sksplice_owner *sksplice_event_add(struct sksplice_op *op)
 {
 	struct sksplice_owner *owner = op->owner;
 	bool wanted = false;
@@ -166,14 +207,16 @@ void sksplice_event_post(struct sksplice_op *op)
 		spin_lock_bh(&owner->lock);
 		list_del_init(&op->owner_node);
 		wanted = !op->abandoned && !op->orphan && !sksplice_owner_is_dead(owner);
-		if (wanted)
+		if (wanted) {
+			refcount_inc(&owner->refs);
 			list_add_tail(&op->owner_node, &owner->events);
+		}
 		spin_unlock_bh(&owner->lock);
 	}
 	if (wanted)
-		sksplice_event_deliver(owner);
-	else
-		sksplice_op_put(op);
+		return owner;
+	sksplice_op_put(op);
+	return NULL;
 }
 
 /* Context: process. -ENOTCONN: nobody is there to be told. Takes a reference to the owner. */

@@ -294,6 +294,30 @@ static int sksplice_nl_put_event(struct sk_buff *skb, const struct sksplice_op *
 	return ret;
 }
 
+/* Room for one, with its headers. */
+static size_t sksplice_nl_event_size(void)
+{
+	return nlmsg_total_size(GENL_HDRLEN + 4 * nla_total_size_64bit(sizeof(u64)) +
+				5 * nla_total_size(sizeof(u32)));
+}
+
+/* The completions of @ops, of which there are @n, one message after the other. Context: process. */
+struct sk_buff *sksplice_nl_events(struct list_head *ops, unsigned int n, u32 portid)
+{
+	struct sk_buff *skb = nlmsg_new(n * sksplice_nl_event_size(), GFP_KERNEL);
+	struct sksplice_op *op;
+
+	if (!skb)
+		return NULL;
+	list_for_each_entry(op, ops, owner_node) {
+		if (sksplice_nl_put_event(skb, op, portid, 0, 0)) {
+			nlmsg_free(skb);
+			return NULL;
+		}
+	}
+	return skb;
+}
+
 struct sk_buff *sksplice_nl_event(struct sksplice_op *op, u32 portid, gfp_t gfp)
 {
 	struct sk_buff *skb = genlmsg_new(256, gfp);

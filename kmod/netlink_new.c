@@ -113,6 +113,9 @@ static int sksplice_nl_options(struct genl_info *info, struct sksplice_op *op, c
 		return SKSPLICE_REFUSE(why, -EINVAL, "a forward or a send always keeps");
 	if (sksplice_op_sends(op) && (op->flags & SKSPLICE_F_SHUTDOWN))
 		return SKSPLICE_REFUSE(why, -EINVAL, "a send has no source that could end");
+	if ((op->flags & SKSPLICE_F_LAZY) &&
+	    (op->kind != SKSPLICE_KIND_PAIR || (op->flags & SKSPLICE_F_KEEP)))
+		return SKSPLICE_REFUSE(why, -EINVAL, "only a pair that closes its sockets may be lazy");
 	if (info->attrs[SKSPLICE_A_IDLE_MS])
 		op->idle_ms = nla_get_u32(info->attrs[SKSPLICE_A_IDLE_MS]);
 	if (info->attrs[SKSPLICE_A_USER_DATA])

@@ -167,13 +167,26 @@ int sksplice_op_name(struct sksplice_op *op)
 }
 
 /*
+ * op->lock held. Both streams have been passed on to their ends, and nobody waits for more. With an idle
+ * limit its own work may be running.
+ */
+static bool sksplice_op_lazy(const struct sksplice_op *op)
+{
+	lockdep_assert_held(&op->lock);
+	return (op->flags & SKSPLICE_F_LAZY) && op->event.cause == SKSPLICE_CAUSE_EOF &&
+	       !op->idle_ms && !op->generic;
+}
+
+/*
  * op->lock held. Teardown starts as soon as it may, the idle limit is watched until then. It has both begun
  * and ended once, so without an idle limit nothing else has queued the work.
  */
 static void sksplice_op_arm(struct sksplice_op *op)
 {
 	lockdep_assert_held(&op->lock);
-	if (op->begun && op->ending && !op->idle_ms)
+	if (op->begun && op->ending && sksplice_op_lazy(op))
+		sksplice_teardown_soon(op);
+	else if (op->begun && op->ending && !op->idle_ms)
 		queue_delayed_work(sksplice_op_wq, &op->work, 0);
 	else if (op->begun && op->ending)
 		mod_delayed_work(sksplice_op_wq, &op->work, 0);

@@ -16,7 +16,7 @@
 #define SKSPLICE_USER_RUNS 16
 
 #define SKSPLICE_F_ALL (SKSPLICE_F_SHUTDOWN | SKSPLICE_F_DRAIN | SKSPLICE_F_CONNECTING | \
-			SKSPLICE_F_KEEP)
+			SKSPLICE_F_KEEP | SKSPLICE_F_LAZY)
 
 const struct nla_policy sksplice_policy_none[SKSPLICE_A_MAX + 1] = { };
 

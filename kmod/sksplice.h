@@ -36,6 +36,7 @@
 
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/llist.h>
 #include <linux/mutex.h>
 #include <linux/net.h>
 #include <linux/refcount.h>
@@ -240,6 +241,7 @@ struct sksplice_op {
 	struct list_head owner_node;			/* w: on owner->ops, then on owner->events */
 	union {
 		struct list_head bury_node;		/* owner_orphan() only, which has a reference */
+		struct llist_node soon_node;		/* lazy pairs, which that leaves alone: teardown_soon() */
 		struct rcu_head rcu;			/* after the last reference */
 	};
 	unsigned long started;				/* c: jiffies */
@@ -339,6 +341,7 @@ int sksplice_op_flush(struct net *net, u32 *count);
 
 /* teardown.c */
 bool sksplice_teardown_unreach(struct sksplice_op *op);
+void sksplice_teardown_soon(struct sksplice_op *op);
 void sksplice_teardown_work(struct work_struct *work);
 
 /* flow.c */
@@ -503,7 +506,8 @@ int sksplice_owner_add(struct sksplice_owner *owner, struct sksplice_op *op);
 bool sksplice_owner_is_dead(const struct sksplice_owner *owner);
 void sksplice_owner_remove(struct sksplice_op *op);
 void sksplice_event_start(struct sksplice_op *op);
-void sksplice_event_post(struct sksplice_op *op);
+struct sksplice_owner *sksplice_event_add(struct sksplice_op *op);
+void sksplice_event_deliver(struct sksplice_owner *owner);
 struct sksplice_op *sksplice_event_take(struct sksplice_owner *owner);
 void sksplice_event_later(struct sksplice_owner *owner);
 void sksplice_event_untake(struct sksplice_owner *owner, struct sksplice_op *op);
@@ -523,6 +527,7 @@ int sksplice_nl_refuse(struct genl_info *info, int err, const char *why);
 struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr, size_t len);
 int sksplice_nl_send(struct genl_info *info, struct sk_buff *skb, void *hdr);
 struct sksplice_owner *sksplice_nl_owner(struct sk_buff *skb, struct genl_info *info);
+struct sk_buff *sksplice_nl_events(struct list_head *ops, unsigned int n, u32 portid);
 struct sk_buff *sksplice_nl_event(struct sksplice_op *op, u32 portid, gfp_t gfp);
 struct sk_buff *sksplice_nl_start(struct sksplice_op *op, gfp_t gfp);
 

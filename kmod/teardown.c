@@ -22,6 +22,9 @@
  * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
  *    is sent. The files were held until here, so sockets, their netns and modules were there.
  *
+ * Pairs that do not mind, and have ended well, wait for each other a moment and are torn down by one work,
+ * one after the other, and their owner is told of all at once: see sksplice_teardown_soon().
+ *
  * A socket that a user owns makes phase one (and the reset) try again later: never a wait.
  */
 #include <linux/file.h>
@@ -33,6 +36,7 @@
 #include "trace.h"
 
 #define SKSPLICE_TEARDOWN_RETRIES_AT_ONCE 2
+#define SKSPLICE_TEARDOWN_SOON_MS 4
 
 /* The two sockets; both flows of a pair use the same. */
 static struct sksplice_sock *sksplice_teardown_sock(struct sksplice_op *op, int i)
@@ -204,9 +208,13 @@ static void sksplice_teardown_files(struct sksplice_op *op)
 			sksplice_teardown_fput(op, file[i]);
 }
 
-/* Phase three. Afterwards @op is the completion, if somebody wants it. */
-static void sksplice_teardown_release(struct sksplice_op *op)
+/*
+ * Phase three. Afterwards @op is the completion, if somebody wants it. The owner to deliver to, a
+ * reference; NULL: none.
+ */
+static struct sksplice_owner *sksplice_teardown_release(struct sksplice_op *op)
 {
+	struct sksplice_owner *owner;
 	struct net *net = op->net;
 
 	sksplice_teardown_flows(op);
@@ -217,12 +225,12 @@ static void sksplice_teardown_release(struct sksplice_op *op)
 		sksplice_count(ended);
 	}
 	refcount_inc(&op->refs);
-	sksplice_event_post(op);
+	owner = sksplice_event_add(op);
 	sksplice_op_gone(op);
 	sksplice_op_put(op);
 	if (net)
 		put_net(net);
-	module_put(THIS_MODULE);
+	return owner;
 }
 
 static void sksplice_teardown_later(struct sksplice_op *op)
@@ -252,12 +260,91 @@ static void sksplice_teardown_idle(struct sksplice_op *op)
 }
 
 /*
+ * All phases, in process context, by the one who may: see teardown_work(). True: it is released, its
+ * reference to the module is the caller's, and *@owner, unless NULL, is to be told. False: the
+ * operation's work goes on.
+ */
+static bool sksplice_teardown(struct sksplice_op *op, struct sksplice_owner **owner)
+{
+	if (!sksplice_teardown_unreach(op)) {
+		sksplice_teardown_later(op);
+		return false;
+	}
+	sksplice_teardown_wait(op);
+	if (!op->resetting && sksplice_teardown_shared(op)) {
+		op->resetting = true;
+		queue_delayed_work(sksplice_reset_wq, &op->work, 0);
+		return false;
+	}
+	if (!sksplice_teardown_reset(op)) {
+		sksplice_teardown_later(op);
+		return false;
+	}
+	*owner = sksplice_teardown_release(op);
+	return true;
+}
+
+static void sksplice_teardown_tell(struct sksplice_owner *owner)
+{
+	if (!owner)
+		return;
+	sksplice_event_deliver(owner);
+	sksplice_owner_put(owner);
+}
+
+static LLIST_HEAD(sksplice_teardown_list);
+static void sksplice_teardown_some(struct work_struct *work);
+static DECLARE_DELAYED_WORK(sksplice_teardown_some_work, sksplice_teardown_some);
+
+/*
+ * Context: any, op->lock held, @op has begun and ended and its own work was never queued: the list
+ * has it once, with the operation's own reference. Who finds the list empty queues the work; that takes all there are
+ * after it has begun, so it is not pending when the list is empty, and is queued then.
+ */
+void sksplice_teardown_soon(struct sksplice_op *op)
+{
+	lockdep_assert_held(&op->lock);
+	if (llist_add(&op->soon_node, &sksplice_teardown_list))
+		queue_delayed_work(sksplice_op_wq, &sksplice_teardown_some_work,
+				   msecs_to_jiffies(SKSPLICE_TEARDOWN_SOON_MS));
+}
+
+/*
+ * Tears down what has ended, in that order; what cannot be now goes on by its own work, which is queued from
+ * here at the earliest. An owner is told when one of another follows, or none does. op->lock is taken for
+ * who ended it: he may still hold it. On module exit the flush of the queue is behind the last
+ * reference to the module, as it is for the operations' works.
+ */
+static void sksplice_teardown_some(struct work_struct *work)
+{
+	struct llist_node *list = llist_reverse_order(llist_del_all(&sksplice_teardown_list));
+	struct sksplice_owner *owner = NULL, *next;
+	struct sksplice_op *op, *tmp;
+
+	llist_for_each_entry_safe(op, tmp, list, soon_node) {
+		spin_lock_bh(&op->lock);
+		spin_unlock_bh(&op->lock);
+		if (!sksplice_teardown(op, &next))
+			continue;
+		if (owner && next != owner)
+			sksplice_teardown_tell(owner);
+		else if (owner)
+			sksplice_owner_put(owner);
+		owner = next;
+		module_put(THIS_MODULE);
+		cond_resched();
+	}
+	sksplice_teardown_tell(owner);
+}
+
+/*
  * An operation's work: its idle limit while it lives, then its teardown. Never runs twice at
  * once. Queued by op_arm() when it ends, by itself to try again, and never after release.
  */
 void sksplice_teardown_work(struct work_struct *work)
 {
 	struct sksplice_op *op = container_of(work, struct sksplice_op, work.work);
+	struct sksplice_owner *owner;
 	bool ending;
 
 	spin_lock_bh(&op->lock);
@@ -270,18 +357,8 @@ void sksplice_teardown_work(struct work_struct *work)
 	/* The idle work may be here already while op_arm() has queued it for the end, too. */
 	if (op->idle_ms)
 		cancel_delayed_work(&op->work);
-	if (!sksplice_teardown_unreach(op)) {
-		sksplice_teardown_later(op);
+	if (!sksplice_teardown(op, &owner))
 		return;
-	}
-	sksplice_teardown_wait(op);
-	if (!op->resetting && sksplice_teardown_shared(op)) {
-		op->resetting = true;
-		queue_delayed_work(sksplice_reset_wq, &op->work, 0);
-		return;
-	}
-	if (sksplice_teardown_reset(op))
-		sksplice_teardown_release(op);
-	else
-		sksplice_teardown_later(op);
+	sksplice_teardown_tell(owner);
+	module_put(THIS_MODULE);
 }

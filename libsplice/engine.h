@@ -63,6 +63,7 @@ struct spl {
 	bool awake;			/* wake_fd is set */
 	int also_fd;			/* -1, or a descriptor of the program that ends a wait */
 	bool plain;			/* see spl_plain() */
+	bool lazy;			/* see spl_lazy() */
 	bool also_ready;		/* it was readable: the next wait returns at once */
 	const char *cgroup;		/* of spl_open_opts, while it opens */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */

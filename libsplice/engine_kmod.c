@@ -151,7 +151,12 @@ static void put_pieces(struct nlmsghdr *nlh, enum sksplice_attr attr, const void
 	}
 }
 
-static void put_op(const struct kmod *k, struct nlmsghdr *nlh, const struct spl_request *op)
+static bool is_lazy(const struct spl *s, const struct spl_request *op)
+{
+	return s->lazy && op->kind == SPL_OP_PAIR && !(op->opts.flags & SPL_F_KEEP);
+}
+
+static void put_op(const struct spl *s, struct nlmsghdr *nlh, const struct spl_request *op)
 {
 	static const enum sksplice_kind kinds[] = {
 		[SPL_OP_FORWARD] = SKSPLICE_KIND_FORWARD,
@@ -161,6 +166,8 @@ static void put_op(const struct kmod *k, struct nlmsghdr *nlh, const struct spl_
 	};
 	bool sends = op->kind == SPL_OP_SEND;
 	bool limited = op->kind == SPL_OP_FORWARD ? op->n != SPL_ALL : !sends && op->n;
+	uint32_t flags = op->opts.flags | (is_lazy(s, op) ? SKSPLICE_F_LAZY : 0);
+	const struct kmod *k = s->priv;
 
 	mnl_attr_put_u32(nlh, SKSPLICE_A_OWNER, k->owner);
 	mnl_attr_put_u32(nlh, SKSPLICE_A_KIND, kinds[op->kind]);
@@ -169,8 +176,8 @@ static void put_op(const struct kmod *k, struct nlmsghdr *nlh, const struct spl_
 	mnl_attr_put_u32(nlh, SKSPLICE_A_SINK_FD, (uint32_t)op->sink);
 	if (limited)
 		mnl_attr_put_u64(nlh, SKSPLICE_A_LIMIT, op->n);
-	if (op->opts.flags)
-		mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, op->opts.flags);
+	if (flags)
+		mnl_attr_put_u32(nlh, SKSPLICE_A_FLAGS, flags);
 	if (op->opts.idle_ms)
 		mnl_attr_put_u32(nlh, SKSPLICE_A_IDLE_MS, op->opts.idle_ms);
 	mnl_attr_put_u64(nlh, SKSPLICE_A_USER_DATA, op->opts.user_data);
@@ -206,14 +213,14 @@ static int transact_op(struct spl *s, const struct spl_request *op, struct spl_k
 
 	if (!bytes) {
 		request_begin(k, &req, SKSPLICE_CMD_OP_NEW, 0);
-		put_op(k, req.nlh, op);
+		put_op(s, req.nlh, op);
 		return transact(s, &k->cmd, &req, answer);
 	}
 	large = malloc(SPL_GENL_REQUEST + pieces_size(bytes) + 3 * 2 * MNL_ATTR_HDRLEN);
 	if (!large)
 		return spl_refuse(s, -ENOMEM, NULL);
 	req.nlh = spl_genl_request(large, k->cmd.family, SKSPLICE_CMD_OP_NEW, 0);
-	put_op(k, req.nlh, op);
+	put_op(s, req.nlh, op);
 	r = transact_large(s, &req, answer);
 	free(large);
 	return r;
@@ -230,9 +237,16 @@ static int heed_unload(struct spl *s, int r)
 static int kmod_start(struct spl *s, const struct spl_request *op, struct spl_op *unused, uint64_t *token)
 {
 	struct spl_kmod_attrs answer = { 0 };
-	int r = heed_unload(s, transact_op(s, op, &answer));
+	int r = transact_op(s, op, &answer);
 
 	(void)unused;
+	/* a module older than this library does not know the flag */
+	if (r == -EINVAL && is_lazy(s, op)) {
+		s->lazy = false;
+		r = transact_op(s, op, &answer);
+		s->lazy = r;
+	}
+	r = heed_unload(s, r);
 	if (r)
 		return r;
 	if (!spl_kmod_seen(&answer, SKSPLICE_A_TOKEN))

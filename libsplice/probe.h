@@ -40,4 +40,10 @@ SPL_API void spl_plain(struct spl *s);
  */
 SPL_API int spl_sockmap_counts(uint64_t *out, size_t n);
 
+/*
+ * From now on the events of pairs that end well, without an idle limit, may come some milliseconds late, several at
+ * once; their sockets are closed then.
+ */
+SPL_API void spl_lazy(struct spl *s);
+
 #endif /* SPL_PROBE_H */

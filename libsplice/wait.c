@@ -75,6 +75,12 @@ void spl_plain(struct spl *s)
 	s->plain = true;
 }
 
+/* For splicectl, which does not wait for the end of a pair: see probe.h. */
+void spl_lazy(struct spl *s)
+{
+	s->lazy = true;
+}
+
 /* Called when the queue may have changed: spl_fd() is readable while events wait in it. */
 void spl_wait_signal(struct spl *s)
 {

@@ -212,6 +212,7 @@ static int add_all(struct relay *r)
 	r->engine.ready = engine_ready;
 	error = r->engine.fd < 0 ? spl_also(r->spl, r->epoll) : relay_watch(r, &r->engine, EPOLLIN);
 	spl_plain(r->spl);
+	spl_lazy(r->spl);
 	if (!error)
 		error = add_signals(r);
 	for (size_t i = 0; i < o->n_listeners && !error; i++) {

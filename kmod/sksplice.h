@@ -527,9 +527,14 @@ int sksplice_nl_refuse(struct genl_info *info, int err, const char *why);
 struct sk_buff *sksplice_nl_reply(struct genl_info *info, void **hdr, size_t len);
 int sksplice_nl_send(struct genl_info *info, struct sk_buff *skb, void *hdr);
 struct sksplice_owner *sksplice_nl_owner(struct sk_buff *skb, struct genl_info *info);
+struct sksplice_owner *sksplice_nl_owner_of(struct sk_buff *skb, const struct nlattr *attr,
+					    const char **why);
+
+/* netlink_ntf.c */
 struct sk_buff *sksplice_nl_events(struct list_head *ops, unsigned int n, u32 portid);
 struct sk_buff *sksplice_nl_event(struct sksplice_op *op, u32 portid, gfp_t gfp);
 struct sk_buff *sksplice_nl_start(struct sksplice_op *op, gfp_t gfp);
+int sksplice_nl_event_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 
 /* fill.c */
 int sksplice_fill_op(struct sk_buff *skb, struct sksplice_op *op);

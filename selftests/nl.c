@@ -208,7 +208,9 @@ int nl_open(struct nl *nl)
 
 void nl_close(struct nl *nl)
 {
-	mnl_socket_close(nl->sock);
+	if (nl->sock)
+		mnl_socket_close(nl->sock);
+	nl->sock = NULL;
 }
 
 int nl_join_monitor(struct nl *nl)

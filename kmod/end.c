@@ -314,7 +314,7 @@ static int sksplice_sock_lock(struct socket *sock, const char **why)
 	return SKSPLICE_REFUSE(why, -EBUSY, "the socket is in use by a call");
 }
 
-/* Context: process. Refuses before anything is allocated, or counted, for the socket's kind. */
+/* Context: process. Refuses before anything is allocated, or counted, for the socket's kind; see end_plain(). */
 static int sksplice_end_admit(struct socket *sock, int want, const char **why)
 {
 	struct sksplice_sock *ss;
@@ -348,6 +348,15 @@ static struct sksplice_sock *sksplice_sock_alloc(struct socket *sock)
 }
 
 /*
+ * Of TCP without an upper layer protocol nothing is counted: what is refused is refused when it is to be
+ * taken, as all is. Should it get one meanwhile, that is refused then, too.
+ */
+static bool sksplice_end_plain(const struct sock *sk)
+{
+	return sksplice_proto_fast(sk) && !READ_ONCE(inet_csk(sk)->icsk_ulp_ops);
+}
+
+/*
  * Context: process, nothing held. Takes the halves of @sock for which a flow is given, both or
  * neither. The caller holds the socket's file for as long as they are attached.
  */
@@ -357,8 +366,7 @@ int sksplice_end_attach(struct socket *sock, struct sksplice_flow *rx, struct sk
 	struct sksplice_sock *fresh;
 	int ret = 0;
 
-	/* Of plain TCP nothing is counted: what is refused is refused when it is to be taken, as all is. */
-	if (!sksplice_proto_fast(sock->sk))
+	if (!sksplice_end_plain(sock->sk))
 		ret = sksplice_end_admit(sock, sksplice_end_wants(rx, tx), why);
 	if (ret)
 		return ret;

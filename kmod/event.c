@@ -17,7 +17,6 @@
 #include "sksplice.h"
 
 #define SKSPLICE_DELIVER_MAX_MS 1024
-#define SKSPLICE_DELIVER_MAX 16		/* completions in a message */
 
 static DEFINE_XARRAY_ALLOC1(sksplice_owners);
 static atomic_t sksplice_owner_nr = ATOMIC_INIT(0);
@@ -193,10 +192,10 @@ void sksplice_event_start(struct sksplice_op *op)
 }
 
 /*
- * Context: process, phase three of teardown: no one adopts it. Takes its own reference. Returns who is to
- * be told, a reference, by sksplice_event_deliver(); NULL: nobody.
+ * Context: process, phase three of teardown: no one adopts it. Takes its own reference. True: its owner is to be
+ * told, by sksplice_event_deliver().
  */
-struct sksplice_owner *sksplice_event_add(struct sksplice_op *op)
+bool sksplice_event_add(struct sksplice_op *op)
 {
 	struct sksplice_owner *owner = op->owner;
 	bool wanted = false;
@@ -207,16 +206,13 @@ struct sksplice_owner *sksplice_event_add(struct sksplice_op *op)
 		spin_lock_bh(&owner->lock);
 		list_del_init(&op->owner_node);
 		wanted = !op->abandoned && !op->orphan && !sksplice_owner_is_dead(owner);
-		if (wanted) {
-			refcount_inc(&owner->refs);
+		if (wanted)
 			list_add_tail(&op->owner_node, &owner->events);
-		}
 		spin_unlock_bh(&owner->lock);
 	}
-	if (wanted)
-		return owner;
-	sksplice_op_put(op);
-	return NULL;
+	if (!wanted)
+		sksplice_op_put(op);
+	return wanted;
 }
 
 /* Context: process. -ENOTCONN: nobody is there to be told. Takes a reference to the owner. */
@@ -275,6 +271,8 @@ int sksplice_owner_new(struct sock *sk, u32 portid, u32 *id)
 	INIT_LIST_HEAD(&owner->ops);
 	INIT_LIST_HEAD(&owner->events);
 	INIT_DELAYED_WORK(&owner->work, sksplice_owner_work);
+	init_llist_head(&owner->soon);
+	INIT_DELAYED_WORK(&owner->soon_work, sksplice_teardown_some);
 	ret = xa_alloc(&sksplice_owners, &owner->id, owner, xa_limit_31b, GFP_KERNEL);
 	if (ret) {
 		sksplice_owner_put(owner);

@@ -156,9 +156,10 @@ int sksplice_op_attach(struct sksplice_op *op, const char **why)
 /* Context: process. Gives it its token, whose place in the table is there: start cannot fail. */
 int sksplice_op_name(struct sksplice_op *op)
 {
-	int ret;
+	int ret = mutex_lock_killable(&sksplice_op_naming);
 
-	mutex_lock(&sksplice_op_naming);
+	if (ret)
+		return ret;
 	ret = xa_reserve(&sksplice_ops, sksplice_op_last + 2, GFP_KERNEL);
 	if (!ret)
 		op->token = ++sksplice_op_last;
@@ -174,7 +175,7 @@ static bool sksplice_op_lazy(const struct sksplice_op *op)
 {
 	lockdep_assert_held(&op->lock);
 	return (op->flags & SKSPLICE_F_LAZY) && op->event.cause == SKSPLICE_CAUSE_EOF &&
-	       !op->idle_ms && !op->generic;
+	       !op->idle_ms && !op->generic && op->owner;
 }
 
 /*

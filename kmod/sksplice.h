@@ -265,6 +265,8 @@ struct sksplice_owner {
 	struct list_head ops;				/* w: live operations */
 	struct list_head events;			/* w: ended, not delivered; each holds its op */
 	struct delayed_work work;			/* delivers what did not fit */
+	struct llist_head soon;				/* lazy pairs that have ended; see teardown_soon() */
+	struct delayed_work soon_work;			/* tears these down; has a reference */
 	struct rcu_head rcu;
 };
 
@@ -342,6 +344,7 @@ int sksplice_op_flush(struct net *net, u32 *count);
 /* teardown.c */
 bool sksplice_teardown_unreach(struct sksplice_op *op);
 void sksplice_teardown_soon(struct sksplice_op *op);
+void sksplice_teardown_some(struct work_struct *work);
 void sksplice_teardown_work(struct work_struct *work);
 
 /* flow.c */
@@ -506,7 +509,9 @@ int sksplice_owner_add(struct sksplice_owner *owner, struct sksplice_op *op);
 bool sksplice_owner_is_dead(const struct sksplice_owner *owner);
 void sksplice_owner_remove(struct sksplice_op *op);
 void sksplice_event_start(struct sksplice_op *op);
-struct sksplice_owner *sksplice_event_add(struct sksplice_op *op);
+#define SKSPLICE_DELIVER_MAX 16		/* completions in a message */
+
+bool sksplice_event_add(struct sksplice_op *op);
 void sksplice_event_deliver(struct sksplice_owner *owner);
 struct sksplice_op *sksplice_event_take(struct sksplice_owner *owner);
 void sksplice_event_later(struct sksplice_owner *owner);

@@ -12,18 +12,18 @@
  * 2. Wait. Callbacks and the worker itself queue a flow's worker; a run kicks the other flow of a
  *    pair, too, but only with both slocks and both ends of each flow there, so before the end of
  *    phase one. The first are gone; cancel_delayed_work_sync() ends the second even when it
- *    requeues itself, and so does sksplice_runner_cancel() with
- *    runners; see sksplice_teardown_cancel(). A generic flow is also kicked by the other one when that has run, and in its
- *    turn by any flow of its user: first it is taken off the list of those that wait, which is done
+ *    requeues itself, and so does sksplice_runner_cancel()
+ *    with runners; see sksplice_teardown_cancel(). A generic flow is also kicked by the other one
+ *    when that has run, and in its turn by any flow of its user: first it is taken off the list of those that wait, which is done
  *    under the lock that they kick under, and none is put there that is stopped; and the first flow
  *    is canceled once more. A flow of plain TCP whose worker was never queued has none to end: who queues it
  *    sets RUN_QUEUED first, and does it under a lock, or as an owner, of phase one, or before the operation
- *    has begun, which teardown waits for. Now nothing but this work refers to the flows.
+ *    has begun, which teardown waits for, or as a runner, with no lock: so after those are canceled it is asked again. Now nothing but this work refers to the flows.
  * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
  *    is sent. The files were held until here, so sockets, their netns and modules were there.
  *
- * Pairs that do not mind, and have ended well, wait for each other a moment and are torn down by one work,
- * one after the other, and their owner is told of all at once: see sksplice_teardown_soon().
+ * An owner's pairs that do not mind, and have ended well, wait for each other a moment and are torn down by
+ * one work, one after the other, and he is told of several at once: see sksplice_teardown_soon().
  *
  * A socket that a user owns makes phase one (and the reset) try again later: never a wait.
  */
@@ -37,6 +37,7 @@
 
 #define SKSPLICE_TEARDOWN_RETRIES_AT_ONCE 2
 #define SKSPLICE_TEARDOWN_SOON_MS 4
+#define SKSPLICE_TEARDOWN_SOON_MAX 64	/* by one work */
 
 /* The two sockets; both flows of a pair use the same. */
 static struct sksplice_sock *sksplice_teardown_sock(struct sksplice_op *op, int i)
@@ -209,12 +210,10 @@ static void sksplice_teardown_files(struct sksplice_op *op)
 }
 
 /*
- * Phase three. Afterwards @op is the completion, if somebody wants it. The owner to deliver to, a
- * reference; NULL: none.
+ * Phase three. Afterwards @op is the completion, if somebody wants it; @together: who called delivers it.
  */
-static struct sksplice_owner *sksplice_teardown_release(struct sksplice_op *op)
+static void sksplice_teardown_release(struct sksplice_op *op, bool together)
 {
-	struct sksplice_owner *owner;
 	struct net *net = op->net;
 
 	sksplice_teardown_flows(op);
@@ -225,12 +224,13 @@ static struct sksplice_owner *sksplice_teardown_release(struct sksplice_op *op)
 		sksplice_count(ended);
 	}
 	refcount_inc(&op->refs);
-	owner = sksplice_event_add(op);
+	if (sksplice_event_add(op) && !together)
+		sksplice_event_deliver(op->owner);	/* as long as @op is there it is */
 	sksplice_op_gone(op);
 	sksplice_op_put(op);
 	if (net)
 		put_net(net);
-	return owner;
+	module_put(THIS_MODULE);
 }
 
 static void sksplice_teardown_later(struct sksplice_op *op)
@@ -260,11 +260,10 @@ static void sksplice_teardown_idle(struct sksplice_op *op)
 }
 
 /*
- * All phases, in process context, by the one who may: see teardown_work(). True: it is released, its
- * reference to the module is the caller's, and *@owner, unless NULL, is to be told. False: the
- * operation's work goes on.
+ * All phases, in process context, by the one who may: see teardown_work(). False: the operation's own work
+ * goes on.
  */
-static bool sksplice_teardown(struct sksplice_op *op, struct sksplice_owner **owner)
+static bool sksplice_teardown(struct sksplice_op *op, bool together)
 {
 	if (!sksplice_teardown_unreach(op)) {
 		sksplice_teardown_later(op);
@@ -280,61 +279,52 @@ static bool sksplice_teardown(struct sksplice_op *op, struct sksplice_owner **ow
 		sksplice_teardown_later(op);
 		return false;
 	}
-	*owner = sksplice_teardown_release(op);
+	sksplice_teardown_release(op, together);
 	return true;
 }
 
-static void sksplice_teardown_tell(struct sksplice_owner *owner)
-{
-	if (!owner)
-		return;
-	sksplice_event_deliver(owner);
-	sksplice_owner_put(owner);
-}
-
-static LLIST_HEAD(sksplice_teardown_list);
-static void sksplice_teardown_some(struct work_struct *work);
-static DECLARE_DELAYED_WORK(sksplice_teardown_some_work, sksplice_teardown_some);
-
 /*
- * Context: any, op->lock held, @op has begun and ended and its own work was never queued: the list
+ * Context: any, op->lock held, @op has begun and ended and its own work was never queued: its owner's list
  * has it once, with the operation's own reference. Who finds the list empty queues the work; that takes all there are
  * after it has begun, so it is not pending when the list is empty, and is queued then.
  */
 void sksplice_teardown_soon(struct sksplice_op *op)
 {
+	struct sksplice_owner *owner = op->owner;	/* no one adopts what ends */
+
 	lockdep_assert_held(&op->lock);
-	if (llist_add(&op->soon_node, &sksplice_teardown_list))
-		queue_delayed_work(sksplice_op_wq, &sksplice_teardown_some_work,
-				   msecs_to_jiffies(SKSPLICE_TEARDOWN_SOON_MS));
+	if (!llist_add(&op->soon_node, &owner->soon))
+		return;
+	refcount_inc(&owner->refs);
+	queue_delayed_work(sksplice_op_wq, &owner->soon_work,
+			   msecs_to_jiffies(SKSPLICE_TEARDOWN_SOON_MS));
 }
 
 /*
- * Tears down what has ended, in that order; what cannot be now goes on by its own work, which is queued from
- * here at the earliest. An owner is told when one of another follows, or none does. op->lock is taken for
- * who ended it: he may still hold it. On module exit the flush of the queue is behind the last
- * reference to the module, as it is for the operations' works.
+ * An owner's work, which has a reference: tears down what has ended, in that order, and tells of several at once. A close may
+ * wait, for ever if another program has arranged for that: so the list is the owner's, who waits for himself.
+ * Of very many those behind are left to their own works, which run on all processors; so is what cannot be torn
+ * down now. op->lock is taken for who ended it: he may still hold it. On module exit the flush of the
+ * queue is behind the last reference to the module, as it is for the operations' works.
  */
-static void sksplice_teardown_some(struct work_struct *work)
+void sksplice_teardown_some(struct work_struct *work)
 {
-	struct llist_node *list = llist_reverse_order(llist_del_all(&sksplice_teardown_list));
-	struct sksplice_owner *owner = NULL, *next;
-	struct sksplice_op *op, *tmp;
+	struct sksplice_owner *owner = container_of(work, struct sksplice_owner, soon_work.work);
+	struct llist_node *list = llist_reverse_order(llist_del_all(&owner->soon));
+	struct sksplice_op *op, *next;
+	unsigned int n = 0;
 
-	llist_for_each_entry_safe(op, tmp, list, soon_node) {
+	llist_for_each_entry_safe(op, next, list, soon_node) {
+		cond_resched();
 		spin_lock_bh(&op->lock);
 		spin_unlock_bh(&op->lock);
-		if (!sksplice_teardown(op, &next))
-			continue;
-		if (owner && next != owner)
-			sksplice_teardown_tell(owner);
-		else if (owner)
-			sksplice_owner_put(owner);
-		owner = next;
-		module_put(THIS_MODULE);
-		cond_resched();
+		if (n++ >= SKSPLICE_TEARDOWN_SOON_MAX)
+			queue_delayed_work(sksplice_op_wq, &op->work, 0);
+		else if (sksplice_teardown(op, true) && n % SKSPLICE_DELIVER_MAX == 0)
+			sksplice_event_deliver(owner);
 	}
-	sksplice_teardown_tell(owner);
+	sksplice_event_deliver(owner);
+	sksplice_owner_put(owner);
 }
 
 /*
@@ -344,7 +334,6 @@ static void sksplice_teardown_some(struct work_struct *work)
 void sksplice_teardown_work(struct work_struct *work)
 {
 	struct sksplice_op *op = container_of(work, struct sksplice_op, work.work);
-	struct sksplice_owner *owner;
 	bool ending;
 
 	spin_lock_bh(&op->lock);
@@ -357,8 +346,5 @@ void sksplice_teardown_work(struct work_struct *work)
 	/* The idle work may be here already while op_arm() has queued it for the end, too. */
 	if (op->idle_ms)
 		cancel_delayed_work(&op->work);
-	if (!sksplice_teardown(op, &owner))
-		return;
-	sksplice_teardown_tell(owner);
-	module_put(THIS_MODULE);
+	sksplice_teardown(op, false);
 }

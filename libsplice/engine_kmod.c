@@ -244,7 +244,9 @@ static int kmod_start(struct spl *s, const struct spl_request *op, struct spl_op
 	if (r == -EINVAL && is_lazy(s, op)) {
 		s->lazy = false;
 		r = transact_op(s, op, &answer);
-		s->lazy = r;
+		s->lazy = r == -EINVAL;
+		if (!r)
+			s->sentence[0] = '\0';
 	}
 	r = heed_unload(s, r);
 	if (r)

@@ -39,7 +39,6 @@ static const struct {
 
 _Static_assert(SKSPLICE_A_MAX < 64, "seen has a bit per attribute");
 _Static_assert(sizeof(struct spl_kmod_attrs) < 256, "offsets fit");
-_Static_assert(sizeof(((struct spl_kmod_attrs *)0)->state_back) == 4, "all fields have 4 or 8 bytes");
 _Static_assert((int)SPL_SINK_FAILED == SKSPLICE_CAUSE_SINK_FAILED && (int)SPL_DONE == SKSPLICE_CAUSE_DONE,
 	       "causes are passed on as they are");
 _Static_assert((int)SPL_F_SHUTDOWN == SKSPLICE_F_SHUTDOWN && (int)SPL_F_KEEP == SKSPLICE_F_KEEP &&
@@ -64,10 +63,13 @@ int spl_kmod_parse(const struct nlmsghdr *nlh, struct spl_kmod_attrs *a)
 		if (attr->nla_len != MNL_ATTR_HDRLEN + fields[type].size)
 			return -EPROTO;
 		to = (char *)a + fields[type].offset;
+		/* of a known size: no call */
 		if (fields[type].size == sizeof(uint64_t))
 			memcpy(to, from, sizeof(uint64_t));
-		else
+		else if (fields[type].size == sizeof(uint32_t))
 			memcpy(to, from, sizeof(uint32_t));
+		else
+			memcpy(to, from, fields[type].size);
 		a->seen |= UINT64_C(1) << type;
 	}
 	return 0;

@@ -11,19 +11,30 @@
 
 #include "genl.h"
 
-int spl_genl_open(struct spl_genl *g)
+/* So that no datagram of another process is taken; one may have come before. 0 or -errno. */
+static int connect_kernel(struct spl_genl *g)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
+	int fd = mnl_socket_get_fd(g->nl);
+	char byte;
+
+	if (mnl_socket_bind(g->nl, 0, MNL_SOCKET_AUTOPID) || connect(fd, (struct sockaddr *)&kernel, sizeof(kernel)))
+		return -errno;
+	while (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
+		;
+	return 0;
+}
+
+int spl_genl_open(struct spl_genl *g)
+{
 	int on = 1, r;
 
 	memset(g, 0, sizeof(*g));
 	g->nl = mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (!g->nl)
 		return -errno;
-	/* Connected to the kernel: it takes and delivers nothing from anybody else. */
-	if (mnl_socket_bind(g->nl, 0, MNL_SOCKET_AUTOPID) ||
-	    connect(mnl_socket_get_fd(g->nl), (struct sockaddr *)&kernel, sizeof(kernel))) {
-		r = -errno;
+	r = connect_kernel(g);
+	if (r) {
 		spl_genl_close(g);
 		return r;
 	}

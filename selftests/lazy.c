@@ -3,8 +3,16 @@
 #include "harness.h"
 #include "nl.h"
 
-#define PAIRS 20
-#define SEED 1
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define PAIRS 80	/* more than one work tears down */
+#define BIT(n) (UINT32_C(1) << (n))
 
 FIXTURE(lazy) {
 	struct nl nl, other;
@@ -70,8 +78,8 @@ static int end_all(struct relay *r, unsigned int n)
 	return err;
 }
 
-/* Notes the completions of one datagram, or of the answer to a dump; how many. */
-static int note(FIXTURE_DATA(lazy) *self, int len, uint32_t cause)
+/* Notes the completions of one datagram, or of the answer to a dump; how many. causes: a bit for each that may be. */
+static int note_any(FIXTURE_DATA(lazy) *self, int len, uint32_t causes)
 {
 	const struct nlmsghdr *nlh = (const void *)self->buf;
 	int n = 0;
@@ -86,13 +94,18 @@ static int note(FIXTURE_DATA(lazy) *self, int len, uint32_t cause)
 			continue;
 		token = attr_find(attrs, size, SKSPLICE_A_TOKEN);
 		why = attr_find(attrs, size, SKSPLICE_A_CAUSE);
-		if (!token || !why || mnl_attr_get_u32(why) != cause)
+		if (!token || !why || !(causes & BIT(mnl_attr_get_u32(why))))
 			return -EPROTO;
 		for (unsigned int i = 0; i < PAIRS; i++)
 			self->told[i] += self->token[i] == mnl_attr_get_u64(token);
 		n++;
 	}
 	return n;
+}
+
+static int note(FIXTURE_DATA(lazy) *self, int len, uint32_t cause)
+{
+	return note_any(self, len, BIT(cause));
 }
 
 #define all_told_once(n)								\
@@ -164,7 +177,7 @@ TEST_F(lazy, failure)
 	all_told_once(1);
 }
 
-/* It has ended, and says so once, whoever wants it canceled or revoked meanwhile. */
+/* Each says once how it ended, whoever wants it canceled or revoked meanwhile; the last byte may still be under way. */
 TEST_F(lazy, canceled_meanwhile)
 {
 	unsigned int i, n = 0;
@@ -186,7 +199,7 @@ TEST_F(lazy, canceled_meanwhile)
 	for (; n < PAIRS; n += got) {
 		len = nl_receive(&self->nl, self->buf, WAIT_MS);
 		ASSERT_LT(0, len);
-		got = note(self, len, SKSPLICE_CAUSE_EOF);
+		got = note_any(self, len, BIT(SKSPLICE_CAUSE_EOF) | BIT(SKSPLICE_CAUSE_CANCELED) | BIT(SKSPLICE_CAUSE_REVOKED));
 		ASSERT_LT(0, got);
 	}
 	all_told_once(PAIRS);
@@ -278,6 +291,84 @@ TEST_F(lazy, with_idle_limit)
 	ASSERT_LT(0, len);
 	EXPECT_EQ(1, note(self, len, SKSPLICE_CAUSE_EOF));
 	all_told_once(1);
+}
+
+/* A set of epoll that somebody is stuck in, with its mutex: the page that he writes to does not come. */
+struct stuck {
+	int set, fault, ready;
+	void *page;
+	pthread_t thread;
+};
+
+static void *stuck_wait(void *arg)
+{
+	struct stuck *st = arg;
+
+	epoll_wait(st->set, st->page, 1, -1);
+	return NULL;
+}
+
+static int stuck_begin(struct stuck *st, int fd)
+{
+	struct uffdio_register range = { .range = { .len = 4096 }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_api api = { .api = UFFD_API };
+	struct epoll_event in = { .events = EPOLLIN };
+	struct uffd_msg msg;
+
+	st->set = epoll_create1(EPOLL_CLOEXEC);
+	st->ready = eventfd(1, EFD_CLOEXEC);
+	st->fault = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	st->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	range.range.start = (uintptr_t)st->page;
+	if (st->page == MAP_FAILED || ioctl(st->fault, UFFDIO_API, &api) || ioctl(st->fault, UFFDIO_REGISTER, &range) ||
+	    epoll_ctl(st->set, EPOLL_CTL_ADD, fd, &in) || epoll_ctl(st->set, EPOLL_CTL_ADD, st->ready, &in) ||
+	    pthread_create(&st->thread, NULL, stuck_wait, st))
+		return -1;
+	if (poll_fd(st->fault, POLLIN, WAIT_MS) != POLLIN || read(st->fault, &msg, sizeof(msg)) != sizeof(msg))
+		return -1;
+	return 0;
+}
+
+static int stuck_end(struct stuck *st)
+{
+	struct uffdio_zeropage zero = { .range = { .start = (uintptr_t)st->page, .len = 4096 } };
+	int err = ioctl(st->fault, UFFDIO_ZEROPAGE, &zero) || pthread_join(st->thread, NULL);
+
+	munmap(st->page, 4096);
+	close_fd(&st->fault);
+	close_fd(&st->ready);
+	close_fd(&st->set);
+	return err;
+}
+
+/* To close a socket can take as long as somebody likes; but only its own owner waits. */
+TEST_F(lazy, stuck_in_closing)
+{
+	struct stuck st;
+	int len;
+
+	ASSERT_EQ(0, stuck_begin(&st, self->r[0].a));
+	begin(0, SKSPLICE_F_LAZY);
+	ASSERT_EQ(0, end_all(self->r, 1));
+	EXPECT_EQ(0, nl_receive(&self->nl, self->buf, QUIET_MS));
+
+	ASSERT_EQ(0, nl_owner(&self->other));
+	nl_transact(&self->other, request(&self->other, self->buf, self->r + 1, SKSPLICE_KIND_PAIR, SKSPLICE_F_LAZY), &self->a);
+	ASSERT_EQ(0, self->a.err);
+	self->token[1] = answer_u64(&self->a, SKSPLICE_A_TOKEN);
+	close_fd(&self->r[1].a);
+	close_fd(&self->r[1].b);
+	ASSERT_EQ(0, end_all(self->r + 1, 1));
+	len = nl_receive(&self->other, self->buf, WAIT_MS);
+	EXPECT_LT(0, len);
+	EXPECT_EQ(1, note(self, len, SKSPLICE_CAUSE_EOF));
+	EXPECT_EQ(1, self->told[1]);
+
+	ASSERT_EQ(0, stuck_end(&st));
+	len = nl_receive(&self->nl, self->buf, WAIT_MS);
+	EXPECT_LT(0, len);
+	EXPECT_EQ(1, note(self, len, SKSPLICE_CAUSE_EOF));
+	EXPECT_EQ(1, self->told[0]);
 }
 
 SUITE_MAIN

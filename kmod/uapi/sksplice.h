@@ -50,13 +50,13 @@ enum sksplice_cause {
 	SKSPLICE_CAUSE_SINK_FAILED,
 };
 
-/* Bits of SKSPLICE_A_FLAGS; same values as enum spl_flag in libsplice.h, which lacks LAZY. */
+/* Bits of SKSPLICE_A_FLAGS. Those below 16 are enum spl_flag of libsplice.h. */
 enum sksplice_flag {
 	SKSPLICE_F_SHUTDOWN	= 1 << 0,	/* forward: end of source shuts the sink down */
 	SKSPLICE_F_DRAIN	= 1 << 1,	/* ends when the sink's peer has acknowledged all */
 	SKSPLICE_F_CONNECTING	= 1 << 2,	/* the sink may still be connecting */
 	SKSPLICE_F_KEEP		= 1 << 3,	/* the caller keeps its own descriptors */
-	SKSPLICE_F_LAZY		= 1 << 4,	/* pair: its good end may come some ms late, with others' */
+	SKSPLICE_F_LAZY		= 1 << 16,	/* pair: its good end may come some ms late, with others' */
 };
 
 /* Bits of SKSPLICE_A_ENDED. For a pair: a is SOURCE, b is SINK. */

@@ -43,11 +43,17 @@ static struct {
 	struct sockmap_maps maps;
 	struct sockmap_attachment *attachments;
 	bool tested;		/* it does what it is to do, on this machine */
+	bool splices;		/* and takes a pipe as one message */
 } loaded = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 const struct sockmap_maps *sockmap_load_maps(void)
 {
 	return &loaded.maps;
+}
+
+bool sockmap_load_splices(void)
+{
+	return loaded.splices;
 }
 
 /* ---- libbpf says why on stderr; here it is a part of the sentence */
@@ -87,6 +93,7 @@ static int load_object(void)
 		return r;
 	loaded.maps = (struct sockmap_maps) {
 		.peers = map_fd("peers"), .sinks = map_fd("sinks"), .hops = map_fd("hops"), .counts = map_fd("counts"),
+		.ports = map_fd("ports"),
 		.arm = program_fd("arm"),
 	};
 	/* before the first socket is learned: each takes a reference to what is there then */
@@ -130,7 +137,7 @@ static int load(struct spl *s)
 	else if (r)
 		r = spl_refuse(s, -EOPNOTSUPP, "the kernel does not take the program: %s: %s", strerror(-r), reason);
 	if (!r && !loaded.tested)
-		r = sockmap_test(s);
+		r = sockmap_test(s, &loaded.splices);
 	if (r)
 		unload();
 	else if (!loaded.tested)
@@ -188,42 +195,52 @@ static int attach(struct spl *s, int cgroup, const struct stat *st, struct sockm
 	return 0;
 }
 
-static int get(struct spl *s, int cgroup, const struct stat *st, struct sockmap_attachment **out)
+static int get(struct spl *s, int cgroup, const struct stat *st, struct sockmap_ports *ports, struct sockmap_attachment **out)
 {
 	int r = load(s);
 
-	if (r)
+	if (r) {
+		free(ports);
 		return r;
+	}
+	/* before the first socket is looked at */
+	sockmap_ports_add(ports);
 	*out = find(st);
 	if (!*out)
 		r = attach(s, cgroup, st, out);
-	if (!r)
+	if (!r) {
 		(*out)->users++;
-	else if (!loaded.attachments)
+		return 0;
+	}
+	sockmap_ports_remove(ports);
+	if (!loaded.attachments)
 		unload();
 	return r;
 }
 
-/* 0, or a negative errno and the sentence. */
-int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_attachment **out)
+/* 0, or a negative errno and the sentence. The ports are taken over in either case. */
+int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_ports *ports, struct sockmap_attachment **out)
 {
 	struct stat st;
 	int fd = open_cgroup(s, cgroup, &st), r;
 
-	if (fd < 0)
+	if (fd < 0) {
+		free(ports);
 		return fd;
+	}
 	pthread_mutex_lock(&loaded.lock);
-	r = get(s, fd, &st, out);
+	r = get(s, fd, &st, ports, out);
 	pthread_mutex_unlock(&loaded.lock);
 	close(fd);
 	return r;
 }
 
-void sockmap_load_put(struct sockmap_attachment *a)
+void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports)
 {
 	struct sockmap_attachment **at;
 
 	pthread_mutex_lock(&loaded.lock);
+	sockmap_ports_remove(ports);
 	if (!--a->users) {
 		for (at = &loaded.attachments; *at != a; at = &(*at)->next)
 			;

@@ -78,12 +78,12 @@ static bool can_bulk(const struct user_flow *flow)
 
 /*
  * Taken unseen, descriptors would be lost. TLS splices one record a call, and knows no end of a record but the next write.
- * splice() passes by what was redirected, and is the dearer way into a hop.
+ * splice() passes by what was redirected; into a hop some kernels take it page by page, each a message.
  */
 static bool may_bulk(const struct user_flow *flow)
 {
 	return flow->src->kind != USER_UNIX && !flow->src->tls && !flow->dst->tls && !flow->src->learned &&
-	       !flow->dst->learned && !flow->dst->hops;
+	       !flow->dst->learned && (!flow->dst->hops || flow->dst->user->splices);
 }
 
 /* Counts the reads that came full. */

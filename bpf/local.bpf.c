@@ -78,6 +78,14 @@ struct {
 	__type(value, struct local_hop);
 } hops SEC(".maps");
 
+/* Of a learned socket: see local_hop.early. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} sleepers SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LOCAL_COUNTS);
@@ -161,6 +169,56 @@ static __always_inline bool fast_open(struct bpf_sock_ops *ops)
 	return !tp || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen);
 }
 
+/*
+ * The peer is read without a reference, as a program that sends can have none: a TCP socket's memory is never anything else
+ * while the program runs, and the cookie says whether it is another socket by now.
+ */
+#define READ(sk, field) BPF_CORE_READ(sk, field)
+
+/*
+ * Where a thread is in the queue of those who sleep there, 0 if nobody does. Of epoll no entry names anybody.
+ * wanted: that one only, if not 0. Nothing is said of those behind the first WAITERS: -1.
+ */
+static __always_inline __u64 sleeper(struct sock *sk, __u64 wanted, __u32 *n)
+{
+	struct socket_wq *wq = READ(sk, sk_wq);
+	struct list_head *head, *at;
+	__u64 found = 0;
+	unsigned int i;
+
+	if (!wq)
+		return 0;
+	head = (void *)wq + bpf_core_field_offset(struct socket_wq, wait.head);
+	at = READ(head, next);
+	for (i = 0; i < WAITERS && at && at != head; i++) {
+		struct wait_queue_entry *e = (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
+
+		if (READ(e, private) && (!wanted || wanted == (__u64)e)) {
+			found = (__u64)e;
+			++*n;
+		}
+		at = READ(at, next);
+	}
+	return at != head ? -1ull : found;
+}
+
+/*
+ * Somebody who received before the socket was learned is within TCP, and stays there. While it connects one may sleep, most
+ * often to connect; who that is shows by where he sleeps later. False: there are more.
+ */
+static __always_inline bool note_sleeper(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	__u32 n = 0;
+	__u64 at;
+
+	if (!tp)
+		return false;
+	at = sleeper((struct sock *)tp, 0, &n);
+	return !at || (n == 1 && at != -1ull && bpf_sk_storage_get(&sleepers, sk, &at, BPF_SK_STORAGE_GET_F_CREATE));
+}
+
 SEC("sockops")
 int learn(struct bpf_sock_ops *ops)
 {
@@ -168,7 +226,7 @@ int learn(struct bpf_sock_ops *ops)
 
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		return 1;
-	if (!name(ops, &k) || !same_host(&k) || !served(&k) || fast_open(ops))
+	if (!name(ops, &k) || !same_host(&k) || !served(&k) || fast_open(ops) || !note_sleeper(ops))
 		return 1;
 	/* the same addresses again, on another device: the bytes that wait in the first one would go with its entry */
 	if (!bpf_sock_hash_update(ops, &peers, &k, BPF_NOEXIST))
@@ -192,12 +250,6 @@ int anchor(struct __sk_buff *skb)
 }
 
 /* ---- the peer, as hop and arm see it */
-
-/*
- * The peer is read without a reference, as this kind of program can have none: a TCP socket's memory is never anything else
- * while the program runs, and the cookie says whether it is another socket by now.
- */
-#define READ(sk, field) BPF_CORE_READ(sk, field)
 
 static __always_inline bool is_there(const struct local_hop *h)
 {
@@ -223,36 +275,28 @@ static __always_inline bool receives(struct tcp_sock *peer)
 	       !READ(peer, inet_conn.icsk_ulp_ops);
 }
 
-/* Does a thread sleep there? Of epoll no entry names anybody. */
-static __always_inline bool slept_on(struct sock *sk)
+/* The lock is looked at before and after: he has it or sleeps. */
+static __always_inline bool is_at(struct sock *sk, __u64 wanted)
 {
-	struct socket_wq *wq = READ(sk, sk_wq);
-	struct list_head *head, *at;
-	unsigned int i;
+	__u32 n = 0;
 
-	if (!wq)
-		return false;
-	head = (void *)wq + bpf_core_field_offset(struct socket_wq, wait.head);
-	at = READ(head, next);
-	for (i = 0; i < WAITERS && at && at != head; i++) {
-		struct wait_queue_entry *e = (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
-
-		if (READ(e, private))
-			return true;
-		at = READ(at, next);
-	}
-	return at != head;
+	return READ(sk, sk_lock.owned) || sleeper(sk, wanted, &n) || READ(sk, sk_lock.owned);
 }
 
 /*
  * Who has begun to receive from TCP and waits for more (MSG_WAITALL, SO_RCVLOWAT) does not look at what is redirected. He
- * holds the lock, or sleeps; before TCP has brought anything nobody can be there.
+ * holds the lock, or sleeps; before TCP has brought anything nobody can be there but who came before the socket was learned.
  */
-static __always_inline bool within_tcp(struct tcp_sock *peer)
+static __always_inline bool within_tcp(struct local_hop *h, struct tcp_sock *peer)
 {
 	struct sock *sk = (struct sock *)peer;
 
-	return READ(peer, bytes_received) && (READ(sk, sk_lock.owned) || slept_on(sk) || READ(sk, sk_lock.owned));
+	if (READ(peer, bytes_received))
+		return is_at(sk, 0);
+	if (h->early && is_at(sk, h->early))
+		return true;
+	h->early = 0;
+	return false;
 }
 
 /* How many bytes may wait for it. What counts as received beyond a buffer that a program has chosen makes TCP drop its own. */
@@ -288,11 +332,14 @@ static __always_inline bool aim(struct local_hop *h, const struct local_key *pee
 {
 	struct bpf_sock *sk = bpf_map_lookup_elem(&peers, peer);
 	struct tcp_sock *tp;
+	__u64 *early;
 
 	if (!sk)
 		return false;
+	early = bpf_sk_storage_get(&sleepers, sk, NULL, 0);
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (tp) {
+		h->early = early ? *early : 0;
 		h->peer = *peer;
 		h->peer_sk = (__u64)tp;
 		h->peer_cookie = (__u64)((struct sock *)tp)->__sk_common.skc_cookie.counter;
@@ -357,7 +404,7 @@ static __always_inline enum way choose(struct local_hop *h, struct tcp_sock *tp,
 
 	if (!sends((const struct sock *)tp) || !receives(peer))
 		return BY_TCP_FOR_GOOD;
-	if (tp->write_seq != READ(peer, copied_seq) || (h->phase == LOCAL_WAITS && within_tcp(peer)))
+	if (tp->write_seq != READ(peer, copied_seq) || (h->phase == LOCAL_WAITS && within_tcp(h, peer)))
 		return BY_TCP;
 	if (len <= room(h, (struct sock *)peer))
 		return ACROSS;

@@ -25,6 +25,7 @@ enum local_phase {
 struct local_hop {
 	struct local_key peer;
 	__u64 peer_sk, peer_cookie;	/* where the kernel has it, and how to tell that it is still the same */
+	__u64 early;		/* where it had who slept there before it was learned, perhaps to receive; 0: nobody */
 	__u64 bytes, msgs;	/* redirected so far */
 	__u64 mark_bytes, mark_msgs;	/* when the peer has read so many bytes, it has so many messages */
 	__u64 read_msgs;	/* and so many it surely has */

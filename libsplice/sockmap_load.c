@@ -56,17 +56,38 @@ bool sockmap_load_splices(void)
 	return loaded.splices;
 }
 
-/* ---- libbpf says why on stderr; here it is a part of the sentence */
+/* ---- libbpf says why on stderr; here it is a part of the sentence. What it says to other threads meanwhile is theirs */
 
 static char reason[128];
+static libbpf_print_fn_t print_before;
+static __thread bool listening;
 
 static int note(enum libbpf_print_level level, const char *format, va_list args)
 {
+	if (!listening)
+		return print_before ? print_before(level, format, args) : 0;
 	if (level == LIBBPF_WARN && !reason[0]) {
 		vsnprintf(reason, sizeof(reason), format, args);
 		reason[strcspn(reason, "\n")] = '\0';
 	}
 	return 0;
+}
+
+static void listen_begin(void)
+{
+	reason[0] = '\0';
+	listening = true;
+	print_before = libbpf_set_print(note);
+}
+
+static void listen_end(void)
+{
+	libbpf_print_fn_t now = libbpf_set_print(print_before);
+
+	/* the program has set its own meanwhile */
+	if (now != note)
+		libbpf_set_print(now);
+	listening = false;
 }
 
 /* ---- the object. loaded.lock is held in all of these */
@@ -123,15 +144,13 @@ static void unload(void)
 
 static int load(struct spl *s)
 {
-	libbpf_print_fn_t before;
 	int r;
 
 	if (loaded.object)
 		return 0;
-	reason[0] = '\0';
-	before = libbpf_set_print(note);
+	listen_begin();
 	r = load_object();
-	libbpf_set_print(before);
+	listen_end();
 	if (r == -EPERM || r == -EACCES)
 		r = spl_refuse(s, -EPERM, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", reason);
 	else if (r)
@@ -173,17 +192,15 @@ static struct sockmap_attachment *find(const struct stat *st)
 static int attach(struct spl *s, int cgroup, const struct stat *st, struct sockmap_attachment **out)
 {
 	struct sockmap_attachment *a = calloc(1, sizeof(*a));
-	libbpf_print_fn_t before;
 	int r = 0;
 
 	if (!a)
 		return spl_refuse(s, -ENOMEM, NULL);
-	reason[0] = '\0';
-	before = libbpf_set_print(note);
+	listen_begin();
 	a->link = bpf_program__attach_cgroup(bpf_object__find_program_by_name(loaded.object, "learn"), cgroup);
 	if (!a->link)
 		r = -errno;
-	libbpf_set_print(before);
+	listen_end();
 	if (r) {
 		free(a);
 		return spl_refuse(s, r, "the program cannot be attached to the cgroup: %s: %s", strerror(-r), reason);

@@ -15,7 +15,7 @@
 #define FIRST_US	100u
 #define MOST_US		50000u
 #define PATIENCE_US	500000u
-#define SLOWER		4		/* the next look comes after this part of the time waited */
+#define SLOWER		32		/* the next look comes after this part of the time waited */
 
 struct wait {
 	struct user_sock *sock;

@@ -56,6 +56,7 @@ struct user_sock {
 	bool nodelay : 1;
 	bool uncorked : 1;
 	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
+	bool pure : 1;			/* TCP's alone: in nobody's sockmap */
 	bool both : 1;			/* a FIFO opened for both: one file, two entries */
 	/* on the engine sockmap */
 	bool learned : 1;		/* redirected bytes may come, which splice() and FIONREAD do not see */
@@ -259,6 +260,7 @@ ssize_t user_io_recvmsg(struct user_sock *sock, struct msghdr *msg, int flags);
 ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
 int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
 ssize_t user_io_look(struct user_sock *sock);
+bool user_io_is_pure(struct user_sock *sock);
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len);
 ssize_t user_io_sendmsg(struct user_sock *sock, struct msghdr *msg);
 ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t len);
@@ -282,7 +284,7 @@ size_t user_delim_find(const struct user_op *op, unsigned int *matched, const un
 enum user_verdict user_stall_empty(struct user_flow *flow);
 enum user_verdict user_stall_full(struct user_flow *flow);
 enum user_verdict user_stall_short(struct user_flow *flow);
-bool user_stall_proven(const struct user_sock *src);
+bool user_stall_proven(struct user_sock *src);
 enum user_verdict user_stall_read(struct user *u, struct user_flow *flow, ssize_t n, size_t *share);
 enum user_verdict user_stall_write(struct user *u, struct user_flow *flow, ssize_t n);
 

@@ -161,6 +161,20 @@ ssize_t user_io_look(struct user_sock *sock)
 		__r;							\
 	})
 
+/*
+ * Is nothing there, and nothing but TCP's? Nobody says that a socket is in a sockmap, another process's perhaps, from which it
+ * gets bytes that splice() does not see and that recv() does not give together with TCP's. But a recv() of no bytes, where there are
+ * none, fails in TCP and does not in a sockmap. False may also mean that something is there.
+ */
+bool user_io_is_pure(struct user_sock *sock)
+{
+	char none;
+
+	if (!sock->pure)
+		sock->pure = UNINTERRUPTED(recv(sock->fd, &none, 0, MSG_DONTWAIT)) == -EAGAIN;
+	return sock->pure;
+}
+
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 {
 	size_t some;

@@ -427,47 +427,6 @@ TEST_F(sockmap, sockets_of_another_cgroup)
 	EXPECT_EQ(0, COUNTED(LEARNED));
 }
 
-/* Of the connections to two listening sockets those to the one whose port is named are learned, at both ends. */
-TEST_F(sockmap, ports_that_are_served)
-{
-	int listeners[2], fds[2], i;
-	struct sockaddr_storage at[2];
-	socklen_t len[2];
-	char ports[32];
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = variant->engine, .cgroup = cgroup_path(), .ports = ports };
-
-	for (i = 0; i < 2; i++)
-		listeners[i] = tcp_listen(AF_INET, &at[i], &len[i]);
-	i = ntohs(((struct sockaddr_in *)&at[0])->sin_port);
-	snprintf(ports, sizeof(ports), "1,%d-%d", i, i);
-	spl_close(self->s);
-	ASSERT_EQ(0, spl_open(&self->s, &opts));
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(LOCAL_COUNTS, spl_sockmap_counts(self->before, LOCAL_COUNTS));
-		fds[0] = socket(AF_INET, SOCK_STREAM, 0);
-		ASSERT_EQ(0, connect(fds[0], (struct sockaddr *)&at[i], len[i]));
-		fds[1] = accept(listeners[i], NULL, NULL);
-		ASSERT_LE(0, fds[1]);
-		EXPECT_EQ(i ? 0 : 2, COUNTED(LEARNED));
-		close(fds[0]);
-		close(fds[1]);
-		close(listeners[i]);
-	}
-}
-
-TEST_F(sockmap, ports_that_are_none)
-{
-	static const char *const wrong[] = { "", "0", "65536", "80,", "80-", "90-80", ",80", "http", "80 81", "-80" };
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = variant->engine, .cgroup = cgroup_path() };
-	struct spl *s;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
-		opts.ports = wrong[i];
-		EXPECT_EQ(-EINVAL, spl_open(&s, &opts));
-	}
-}
-
 TEST_F(sockmap, refused_without_a_cgroup)
 {
 	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = SPL_ENGINE_SOCKMAP };

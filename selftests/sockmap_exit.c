@@ -76,6 +76,26 @@ static uint32_t last_map(void)
 	return id;
 }
 
+/* Bytes that went by the hop, by the counters of the maps that are newer: those of the relay, of which one is there. */
+static uint64_t redirected(uint32_t since)
+{
+	uint64_t each[1024], sum = 0;
+	struct bpf_map_info info;
+	uint32_t id = since, len, what = LOCAL_BYTES;
+	int fd, cpu;
+
+	while (!bpf_map_get_next_id(id, &id) && (fd = bpf_map_get_fd_by_id(id)) >= 0) {
+		memset(&info, 0, sizeof(info));
+		memset(each, 0, sizeof(each));
+		len = sizeof(info);
+		if (!bpf_obj_get_info_by_fd(fd, &info, &len) && !strcmp(info.name, "counts") && !bpf_map_lookup_elem(fd, &what, each))
+			for (cpu = 0; cpu < 1024; cpu++)
+				sum += each[cpu];
+		close(fd);
+	}
+	return sum;
+}
+
 /* Are there maps of ours newer than that one? Those of other tests that run now are as well. */
 static int wait_maps_gone(uint32_t since, uint32_t until)
 {
@@ -147,6 +167,7 @@ TEST_F(sockmap_exit, killed_in_the_middle)
 	for (i = 0; i < WAIT_MS / 10 && rx.done < 1000000; i++)
 		sleep_ms(10);
 	EXPECT_LE(1000000, rx.done);
+	EXPECT_LT(0, redirected(self->before));
 	ASSERT_EQ(0, kill(self->relay, SIGKILL));
 	stream_join(&tx);
 	stream_join(&rx);

@@ -11,8 +11,8 @@
 
 /* Of the process; all contexts of the engine use the same. Constant from the first open to the last close. */
 struct sockmap_maps {
-	int peers, sinks, hops, counts;
-	int arm;		/* and a program */
+	int peers, sinks, hops, counts, ways;
+	int arm, engage, steer;	/* and programs */
 };
 
 struct sockmap_attachment;
@@ -27,6 +27,9 @@ int sockmap_load_counts(uint64_t out[LOCAL_COUNTS]);
 extern const struct user_hop sockmap_hop;
 bool sockmap_hop_name(int fd, struct local_key *own, struct local_key *peer);
 bool sockmap_hop_enter(int fd, uint64_t name, const struct local_key *peer, bool learned);
+
+/* sockmap_bypass.c */
+extern const struct user_bypass sockmap_bypass;
 
 /* sockmap_test.c */
 int sockmap_test(struct spl *s);

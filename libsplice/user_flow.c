@@ -62,6 +62,8 @@ static enum user_verdict push_out(struct user *u, struct user_flow *flow, size_t
 	flow->out = NULL;
 	flow->counted = false;
 	free(out);
+	if (flow->sender)
+		u->bypass->opened(flow);
 	return USER_MORE;
 }
 

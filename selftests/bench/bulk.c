@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* bulk.c: one way, as much as goes. The server throws it away uncopied (MSG_TRUNC), so the relay is what is measured. */
+/*
+ * bulk.c: one way, as much as goes. The server throws it away uncopied (MSG_TRUNC), so the relay is what is measured; or it reads, as
+ * programs do, and as it must what a sockmap has redirected to it.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -40,7 +44,8 @@ static void pause_client(struct shared *sh)
 /* false: the end */
 static bool gulp(struct job *job, int fd)
 {
-	ssize_t n = recv(fd, NULL, GULP, MSG_TRUNC);
+	static char buf[GULP];
+	ssize_t n = job->reads ? recv(fd, buf, sizeof(buf), 0) : recv(fd, NULL, GULP, MSG_TRUNC);
 
 	if (n < 0)
 		die(job, "recv: %s", errno == EAGAIN ? "nothing came" : strerror(errno));
@@ -115,9 +120,12 @@ static void push_many(struct job *job, int epoll)
 /* The other end has read everything when its own end comes back. */
 static void finish(struct job *job, int fd)
 {
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	char c;
 
 	fcntl(fd, F_SETFL, 0);
+	/* of a socket in a sockmap recv() alone would also return when there is room to send */
+	poll(&pfd, 1, LOAD_PATIENCE_S * 1000);
 	if (recv(fd, &c, 1, 0))
 		die(job, "the end does not come back: %s", strerror(errno));
 }

@@ -18,7 +18,8 @@ def load(relay, options, limit):
     """One point: what the load generator says, or {"error": why}."""
     command = [BUILD + "/bench/load", *options, ",".join(relay.servers), ",".join(relay.listen)]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit,
+                              preexec_fn=relay.cgroup and relay.cgroup.join)
     except subprocess.TimeoutExpired:
         return {"error": f"not over after {limit} s"}
     try:

@@ -160,10 +160,10 @@ static const struct mode *find_mode(const char *name)
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fputs("load MODE [-c CONNECTIONS] [-s SIZE] [-w WRITE] [-W WARM_MS] [-t MS] [-n SLICES] [-p RELAY_PID] [-k CPU] LISTEN CONNECT\n"
+	fputs("load MODE [-c CONNECTIONS] [-s SIZE] [-w WRITE] [-W WARM_MS] [-t MS] [-n SLICES] [-p RELAY_PID] [-k CPU] [-b] LISTEN CONNECT\n"
 	      "LISTEN, CONNECT: ADDRESS:PORT[,ADDRESS:PORT...] of the server, and where the client goes\n"
 	      "MS: of a slice; of several the time that each of what was done took is printed, too\n"
-	      "  bulk    one way, WRITE bytes at a time, bytes counted\n"
+	      "  bulk    one way, WRITE bytes at a time, bytes counted; -b: the server reads them, and does not discard them unread\n"
 	      "  rr      round trips of SIZE bytes, stamped\n"
 	      "  conn    connect, round trip, close; CONNECTIONS at a time\n"
 	      "  pairs   one round trip each, then rest: memory of the relay\n"
@@ -182,7 +182,7 @@ static void parse(struct job *job, int argc, char **argv)
 	if (!job->mode)
 		usage();
 	optind = 2;
-	while ((option = getopt(argc, argv, "c:s:w:W:t:n:p:k:")) != -1) {
+	while ((option = getopt(argc, argv, "c:s:w:W:t:n:p:k:b")) != -1) {
 		switch (option) {
 		case 'c': job->conns = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 's': job->size = strtoul(optarg, NULL, 10); break;
@@ -192,6 +192,7 @@ static void parse(struct job *job, int argc, char **argv)
 		case 't': job->ms = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 'p': job->relay = (pid_t)strtol(optarg, NULL, 10); break;
 		case 'k': job->cpu = (int)strtol(optarg, NULL, 10); break;
+		case 'b': job->reads = true; break;
 		default: usage();
 		}
 	}

@@ -44,6 +44,7 @@ struct job {
 	size_t write;			/* bulk: of a write */
 	unsigned int slices;		/* of the time that is measured */
 	unsigned int ms, warm_ms;
+	bool reads;			/* bulk: the server, into a buffer */
 	pid_t relay;			/* 0: none */
 	int cpu;			/* client and server stay on it; -1: anywhere */
 	int listeners[LOAD_ADDRS];

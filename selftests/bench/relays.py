@@ -6,6 +6,8 @@ import signal
 import subprocess
 import time
 
+from cgroup import Cgroup
+
 START_S = 5
 STOP_S = 0.5
 
@@ -20,6 +22,15 @@ def nofile():
 
 def splicectl(r):
     command = [r.build + "/splicectl", "relay", "--engine", r.name, "--quiet", "--to", r.target]
+    for address in r.listen:
+        command += ["--listen", address]
+    return command
+
+
+def local(r):
+    """The engine sockmap, in local mode: for the load generator only, which runs in the cgroup."""
+    r.cgroup = Cgroup()
+    command = [r.build + "/splicectl", "relay", "--engine", "sockmap", "--cgroup", r.cgroup.path, "--quiet", "--to", r.target]
     for address in r.listen:
         command += ["--listen", address]
     return command
@@ -83,7 +94,7 @@ def socat(r):
             f"TCP-LISTEN:{port},bind={address},fork,reuseaddr,backlog=4096,nodelay", f"TCP:{r.target},nodelay"]
 
 
-COMMANDS = {"direct": None, "user": splicectl, "kmod": splicectl, "splice": handmade, "copy": handmade, "uring": handmade,
+COMMANDS = {"direct": None, "user": splicectl, "kmod": splicectl, "local": local, "splice": handmade, "copy": handmade, "uring": handmade,
             "sockmap": handmade, "haproxy": haproxy, "nginx": nginx, "nginx-half": nginx, "socat": socat}
 DEFAULT = ["direct", "user", "splice", "copy", "haproxy", "nginx", "socat"]
 # A process for each connection: as many as the machine is happy with.
@@ -120,7 +131,7 @@ def tree(root):
 
 class Relay:
     def __init__(self, name, base, build, work, addresses):
-        self.name, self.build, self.process = name, build, None
+        self.name, self.build, self.process, self.cgroup = name, build, None, None
         self.dir = f"{work}/{name}"
         os.makedirs(self.dir, exist_ok=True)
         count = 1 if name == "socat" else addresses
@@ -195,10 +206,7 @@ class Relay:
         except ProcessLookupError:
             pass
 
-    def stop(self):
-        """Asked first, so that a master can wait for its workers; with connections left some would take their time."""
-        if not self.process:
-            return
+    def end(self):
         self.signal(signal.SIGTERM)
         try:
             self.process.wait(STOP_S)
@@ -206,4 +214,12 @@ class Relay:
             pass
         self.signal(signal.SIGKILL)
         self.process.wait()
-        self.process = None
+
+    def stop(self):
+        """Asked first, so that a master can wait for its workers; with connections left some would take their time."""
+        if self.process:
+            self.end()
+            self.process = None
+        if self.cgroup:
+            self.cgroup.remove()
+            self.cgroup = None

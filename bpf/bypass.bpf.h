@@ -152,7 +152,7 @@ static __always_inline bool is_same(__u64 at, __u64 cookie)
  */
 static __always_inline bool is_clear(struct bypass_way *w, struct tcp_sock *target, __u32 given)
 {
-	if ((w->clear && w->given == given) || !within_tcp(target)) {
+	if ((w->clear && w->given == given) || !within_tcp(&w->to, target)) {
 		w->clear = true;
 		w->given = given;
 		return true;
@@ -187,7 +187,7 @@ static __always_inline bool may_cross(struct bypass_way *w, struct tcp_sock *tp,
 		return false;
 	if (!is_there(&w->to))
 		return false;
-	if (room(&w->to, (struct sock *)target, len))
+	if (len <= room(&w->to, (struct sock *)target))
 		return true;
 	count(LOCAL_BYPASS_QUOTA, 1);
 	return false;

@@ -8,7 +8,7 @@
  * hop     runs when a socket in "sinks" sends: redirects to its peer, or lets TCP have the bytes
  *
  * The peer reads what was redirected before what TCP has brought. So bytes may be redirected only when the peer has read all
- * that was ever given to TCP, which hop sees by their sequence numbers; and never again after TCP has got some.
+ * that was ever given to TCP, which hop sees by their sequence numbers. That holds again after TCP has got some.
  */
 #include <stdbool.h>
 
@@ -25,6 +25,7 @@
 #define LOOPBACK_NET	127
 #define RCV_SHUTDOWN	1
 #define SEND_SHUTDOWN	2
+#define RCVBUF_LOCKED	2
 #define WAITERS		8	/* of a socket; who has more is not looked through */
 
 /* Of the running kernel, by its BTF. */
@@ -46,6 +47,8 @@ struct sock {
 	struct { atomic_t rmem_alloc; } KERNEL sk_backlog;
 	struct { int owned; } KERNEL sk_lock;
 	struct socket_wq *sk_wq;
+	int sk_rcvbuf;
+	__u8 sk_userlocks : 4;
 	__u8 sk_shutdown;
 } KERNEL;
 struct inet_connection_sock { const void *icsk_ulp_ops; } KERNEL;
@@ -78,12 +81,27 @@ struct {
 	__type(value, struct local_hop);
 } hops SEC(".maps");
 
+/* Of a learned socket: see local_hop.early. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} sleepers SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LOCAL_COUNTS);
 	__type(key, __u32);
 	__type(value, __u64);
 } counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct local_ports);
+} ports SEC(".maps");
 
 static __always_inline void count(__u32 what, __u64 n)
 {
@@ -108,6 +126,19 @@ static __always_inline bool same_host(const struct local_key *k)
 		return true;
 	return !k->local[0] && !k->local[1] && !k->remote[0] && !k->remote[1] && loopback(k->local) &&
 	       loopback(k->remote);
+}
+
+static __always_inline bool is_in(const struct local_ports *p, __u32 port)
+{
+	return p->bits[(port & 0xffff) >> 6] >> (port & 63) & 1;
+}
+
+static __always_inline bool served(const struct local_key *k)
+{
+	__u32 first = 0;
+	struct local_ports *p = bpf_map_lookup_elem(&ports, &first);
+
+	return p && (!p->some || is_in(p, k->local_port) || is_in(p, k->remote_port));
 }
 
 static __always_inline bool name(struct bpf_sock_ops *ops, struct local_key *k)
@@ -141,6 +172,56 @@ static __always_inline bool fast_open(struct bpf_sock_ops *ops)
 	return !tp || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen);
 }
 
+/*
+ * The peer is read without a reference, as a program that sends can have none: a TCP socket's memory is never anything else
+ * while the program runs, and the cookie says whether it is another socket by now.
+ */
+#define READ(sk, field) BPF_CORE_READ(sk, field)
+
+/*
+ * Where a thread is in the queue of those who sleep there, 0 if nobody does. Of epoll no entry names anybody.
+ * wanted: that one only, if not 0. Nothing is said of those behind the first WAITERS: -1.
+ */
+static __always_inline __u64 sleeper(struct sock *sk, __u64 wanted, __u32 *n)
+{
+	struct socket_wq *wq = READ(sk, sk_wq);
+	struct list_head *head, *at;
+	__u64 found = 0;
+	unsigned int i;
+
+	if (!wq)
+		return 0;
+	head = (void *)wq + bpf_core_field_offset(struct socket_wq, wait.head);
+	at = READ(head, next);
+	for (i = 0; i < WAITERS && at && at != head; i++) {
+		struct wait_queue_entry *e = (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
+
+		if (READ(e, private) && (!wanted || wanted == (__u64)e)) {
+			found = (__u64)e;
+			++*n;
+		}
+		at = READ(at, next);
+	}
+	return at != head ? -1ull : found;
+}
+
+/*
+ * Somebody who received before the socket was learned is within TCP, and stays there. While it connects one may sleep, most
+ * often to connect; who that is shows by where he sleeps later. False: there are more.
+ */
+static __always_inline bool note_sleeper(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+	__u32 n = 0;
+	__u64 at;
+
+	if (!tp)
+		return false;
+	at = sleeper((struct sock *)tp, 0, &n);
+	return !at || (n == 1 && at != -1ull && bpf_sk_storage_get(&sleepers, sk, &at, BPF_SK_STORAGE_GET_F_CREATE));
+}
+
 SEC("sockops")
 int learn(struct bpf_sock_ops *ops)
 {
@@ -148,7 +229,7 @@ int learn(struct bpf_sock_ops *ops)
 
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		return 1;
-	if (!name(ops, &k) || !same_host(&k) || fast_open(ops))
+	if (!name(ops, &k) || !same_host(&k) || !served(&k) || fast_open(ops) || !note_sleeper(ops))
 		return 1;
 	/* the same addresses again, on another device: the bytes that wait in the first one would go with its entry */
 	if (!bpf_sock_hash_update(ops, &peers, &k, BPF_NOEXIST))
@@ -171,55 +252,7 @@ int anchor(struct __sk_buff *skb)
 	return (int)skb->len;
 }
 
-/* ---- arm */
-
-static __always_inline bool aim(struct local_hop *h, const struct local_key *peer)
-{
-	struct bpf_sock *sk = bpf_map_lookup_elem(&peers, peer);
-	struct tcp_sock *tp;
-
-	if (!sk)
-		return false;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp) {
-		h->peer = *peer;
-		h->peer_sk = (__u64)tp;
-		h->peer_cookie = (__u64)((struct sock *)tp)->__sk_common.skc_cookie.counter;
-	}
-	bpf_sk_release(sk);
-	return tp;
-}
-
-/* The sink has its storage already: the library makes it, which may wait for memory. 0: done. */
-SEC("tc")
-int arm(struct __sk_buff *skb)
-{
-	struct local_order o;
-	struct local_hop *h;
-	struct bpf_sock *sk;
-	int r = 1;
-
-	if (bpf_skb_load_bytes(skb, 0, &o, sizeof(o)))
-		return 1;
-	sk = bpf_map_lookup_elem(&sinks, &o.sink);
-	if (!sk)
-		return 1;
-	h = bpf_sk_storage_get(&hops, sk, NULL, 0);
-	if (h && (o.phase == LOCAL_OFF || aim(h, &o.peer))) {
-		h->phase = o.phase;
-		r = 0;
-	}
-	bpf_sk_release(sk);
-	return r;
-}
-
-/* ---- hop */
-
-/*
- * The peer is read without a reference, as this kind of program can have none: a TCP socket's memory is never anything else
- * while the program runs, and the cookie says whether it is another socket by now.
- */
-#define READ(sk, field) BPF_CORE_READ(sk, field)
+/* ---- the peer, as hop and arm see it */
 
 static __always_inline bool is_there(const struct local_hop *h)
 {
@@ -245,51 +278,126 @@ static __always_inline bool receives(struct tcp_sock *peer)
 	       !READ(peer, inet_conn.icsk_ulp_ops);
 }
 
-/* Does a thread sleep there? Of epoll no entry names anybody. */
-static __always_inline bool slept_on(struct sock *sk)
+/* The lock is looked at before and after: he has it or sleeps. */
+static __always_inline bool is_at(struct sock *sk, __u64 wanted)
 {
-	struct socket_wq *wq = READ(sk, sk_wq);
-	struct list_head *head, *at;
-	unsigned int i;
+	__u32 n = 0;
 
-	if (!wq)
-		return false;
-	head = (void *)wq + bpf_core_field_offset(struct socket_wq, wait.head);
-	at = READ(head, next);
-	for (i = 0; i < WAITERS && at && at != head; i++) {
-		struct wait_queue_entry *e = (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
-
-		if (READ(e, private))
-			return true;
-		at = READ(at, next);
-	}
-	return at != head;
+	return READ(sk, sk_lock.owned) || sleeper(sk, wanted, &n) || READ(sk, sk_lock.owned);
 }
 
 /*
  * Who has begun to receive from TCP and waits for more (MSG_WAITALL, SO_RCVLOWAT) does not look at what is redirected. He
- * holds the lock, or sleeps; before TCP has brought anything nobody can be there.
+ * holds the lock, or sleeps; before TCP has brought anything nobody can be there but who came before the socket was learned.
  */
-static __always_inline bool within_tcp(struct tcp_sock *peer)
+static __always_inline bool within_tcp(struct local_hop *h, struct tcp_sock *peer)
 {
 	struct sock *sk = (struct sock *)peer;
 
-	return READ(peer, bytes_received) && (READ(sk, sk_lock.owned) || slept_on(sk) || READ(sk, sk_lock.owned));
+	if (READ(peer, bytes_received))
+		return is_at(sk, 0);
+	if (h->early && is_at(sk, h->early))
+		return true;
+	h->early = 0;
+	return false;
 }
 
-/* May so many bytes be added to what waits for the peer? The kernel counts bytes, messages are counted here. */
-static __always_inline bool room(struct local_hop *h, struct sock *peer, __u32 len)
+/* How many bytes may wait for it. What counts as received beyond a buffer that a program has chosen makes TCP drop its own. */
+static __always_inline __u32 limit(struct sock *peer)
 {
-	__u32 waiting = (__u32)READ(peer, sk_backlog.rmem_alloc.counter);
-	__u64 read = h->bytes > waiting ? h->bytes - waiting : 0;
+	__u32 chosen = (__u32)READ(peer, sk_rcvbuf) / 2;
+
+	return (BPF_CORE_READ_BITFIELD_PROBED(peer, sk_userlocks) & RCVBUF_LOCKED) && chosen < LOCAL_QUOTA_BYTES ?
+	       chosen : LOCAL_QUOTA_BYTES;
+}
+
+/* How many bytes, of messages not too short, may be added to those? The kernel counts bytes, messages are counted here. */
+static __always_inline __u32 room(struct local_hop *h, struct sock *peer)
+{
+	__u32 waiting = (__u32)READ(peer, sk_backlog.rmem_alloc.counter), most = limit(peer);
+	__u64 read = h->bytes > waiting ? h->bytes - waiting : 0, msgs;
 
 	if (read >= h->mark_bytes) {
 		h->read_msgs = h->mark_msgs;
 		h->mark_bytes = h->bytes;
 		h->mark_msgs = h->msgs;
 	}
-	return waiting + len <= LOCAL_QUOTA_BYTES && h->msgs - h->read_msgs < LOCAL_QUOTA_MSGS;
+	msgs = h->msgs - h->read_msgs;
+	if (waiting >= most || most < LOCAL_LEAST || msgs >= LOCAL_QUOTA_MSGS)
+		return 0;
+	most -= waiting;
+	return most < (LOCAL_QUOTA_MSGS - msgs) * LOCAL_MSG_COST ? most : (LOCAL_QUOTA_MSGS - msgs) * LOCAL_MSG_COST;
 }
+
+/* ---- arm */
+
+static __always_inline bool aim(struct local_hop *h, const struct local_key *peer)
+{
+	struct bpf_sock *sk = bpf_map_lookup_elem(&peers, peer);
+	struct tcp_sock *tp;
+	__u64 *early;
+
+	if (!sk)
+		return false;
+	early = bpf_sk_storage_get(&sleepers, sk, NULL, 0);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp) {
+		h->early = early ? *early : 0;
+		h->peer = *peer;
+		h->peer_sk = (__u64)tp;
+		h->peer_cookie = (__u64)((struct sock *)tp)->__sk_common.skc_cookie.counter;
+	}
+	bpf_sk_release(sk);
+	return tp;
+}
+
+/* Less than half is no room: who asks often sends little at a time. What is not to be redirected now is for hop() to see to. */
+static __always_inline int ask(struct local_hop *h)
+{
+	struct sock *peer = (struct sock *)h->peer_sk;
+
+	if (h->phase != LOCAL_HOPS || !is_there(h))
+		return 1 + LOCAL_QUOTA_BYTES;
+	if (limit(peer) >= LOCAL_LEAST) {
+		__u32 r = room(h, peer);
+
+		return r < limit(peer) / 2 ? 1 : 1 + r;
+	}
+	h->phase = LOCAL_WAITS;
+	return 1 + LOCAL_QUOTA_BYTES;
+}
+
+static __always_inline int obey(struct local_hop *h, const struct local_order *o)
+{
+	if (o->phase == LOCAL_WAITS && !aim(h, &o->peer))
+		return LOCAL_FAILED;
+	if (o->phase != LOCAL_ASK)
+		h->phase = o->phase == LOCAL_YIELD ? LOCAL_WAITS : o->phase;
+	return ask(h);
+}
+
+/* The sink has its storage already: the library makes it, which may wait for memory. */
+SEC("tc")
+int arm(struct __sk_buff *skb)
+{
+	struct local_order o;
+	struct local_hop *h;
+	struct bpf_sock *sk;
+	int r = LOCAL_FAILED;
+
+	if (bpf_skb_load_bytes(skb, 0, &o, sizeof(o)))
+		return LOCAL_FAILED;
+	sk = bpf_map_lookup_elem(&sinks, &o.sink);
+	if (!sk)
+		return LOCAL_FAILED;
+	h = bpf_sk_storage_get(&hops, sk, NULL, 0);
+	if (h)
+		r = obey(h, &o);
+	bpf_sk_release(sk);
+	return r;
+}
+
+/* ---- hop */
 
 enum way { BY_TCP, BY_TCP_FOR_GOOD, ACROSS };
 
@@ -299,14 +407,12 @@ static __always_inline enum way choose(struct local_hop *h, struct tcp_sock *tp,
 
 	if (!sends((const struct sock *)tp) || !receives(peer))
 		return BY_TCP_FOR_GOOD;
-	if (tp->write_seq != READ(peer, copied_seq))
-		return h->phase == LOCAL_WAITS ? BY_TCP : BY_TCP_FOR_GOOD;
-	if (h->phase == LOCAL_WAITS && within_tcp(peer))
+	if (tp->write_seq != READ(peer, copied_seq) || (h->phase == LOCAL_WAITS && within_tcp(h, peer)))
 		return BY_TCP;
-	if (room(h, (struct sock *)peer, len))
+	if (len <= room(h, (struct sock *)peer))
 		return ACROSS;
 	count(LOCAL_QUOTA, 1);
-	return BY_TCP_FOR_GOOD;
+	return BY_TCP;
 }
 
 static __always_inline bool decide(struct sk_msg_md *msg, struct bpf_sock *sk, struct local_hop *h)
@@ -320,9 +426,9 @@ static __always_inline bool decide(struct sk_msg_md *msg, struct bpf_sock *sk, s
 		way = choose(h, tp, msg->size);
 	if (way == BY_TCP_FOR_GOOD || !is_there(h))
 		h->phase = LOCAL_OFF;
-	else if (way == ACROSS)
-		h->phase = LOCAL_HOPS;
-	return way == ACROSS && h->phase == LOCAL_HOPS;
+	else
+		h->phase = way == ACROSS ? LOCAL_HOPS : LOCAL_WAITS;
+	return h->phase == LOCAL_HOPS;
 }
 
 SEC("sk_msg")

@@ -43,6 +43,7 @@ int spl_args_open(const struct spl_open_opts *in, struct spl_open_opts *out)
 	out->engine = (enum spl_engine)GET(in, engine);
 	out->require = GET(in, require);
 	out->cgroup = GET(in, cgroup);
+	out->ports = GET(in, ports);
 	out->flags = GET(in, flags);
 	if ((unsigned int)out->engine > SPL_ENGINE_USER)
 		return spl_refuse(NULL, -EINVAL, "no such engine: %u", (unsigned int)out->engine);

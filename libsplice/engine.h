@@ -64,7 +64,7 @@ struct spl {
 	int also_fd;			/* -1, or a descriptor of the program that ends a wait */
 	bool plain;			/* see spl_plain() */
 	bool also_ready;		/* it was readable: the next wait returns at once */
-	const char *cgroup;		/* of spl_open_opts, while it opens */
+	const char *cgroup, *ports;	/* of spl_open_opts, while it opens */
 	uint32_t open_flags;		/* and its flags */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */
 	uint32_t caps;			/* what this context promises: ops->caps, or more if required */

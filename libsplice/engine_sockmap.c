@@ -12,33 +12,44 @@
 int sockmap_open(struct spl *s)
 {
 	struct sockmap_attachment *attachment;
+	struct sockmap_ports *ports;
 	struct user *u;
 	int r;
 
 	if (!s->cgroup)
 		return spl_refuse(s, -EOPNOTSUPP, "the engine sockmap needs a cgroup: name the directory of the cgroup v2 that has "
 				  "the local peers in spl_open_opts.cgroup");
-	r = sockmap_load_get(s, s->cgroup, &attachment);
+	r = sockmap_ports_parse(s, s->ports, &ports);
+	if (r)
+		return r;
+	r = sockmap_load_get(s, s->cgroup, ports, &attachment);
 	if (r)
 		return r;
 	r = user_open(s);
 	if (r) {
-		sockmap_load_put(attachment);
+		sockmap_load_put(attachment, ports);
 		return r;
 	}
 	u = s->priv;
 	u->hop = &sockmap_hop;
 	u->bypass = s->open_flags & SPL_OPEN_BYPASS ? &sockmap_bypass : NULL;
 	u->attachment = attachment;
+	u->ports = ports;
+	u->splices = sockmap_load_splices();
 	return 0;
 }
 
 void sockmap_close(struct spl *s)
 {
-	struct sockmap_attachment *attachment = ((struct user *)s->priv)->attachment;
+	struct user *u = s->priv;
+	struct sockmap_attachment *attachment = u->attachment;
+	struct sockmap_ports *ports = u->ports;
+	struct sockmap_waits *waits = u->waits;
 
+	/* nothing is sent any more that could wait, but sinks leave */
 	user_close(s);
-	sockmap_load_put(attachment);
+	sockmap_wait_free(waits);
+	sockmap_load_put(attachment, ports);
 }
 
 int spl_sockmap_counts(uint64_t *out, size_t n)

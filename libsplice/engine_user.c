@@ -72,6 +72,8 @@ static void heed(struct user *u, const struct epoll_event *ev)
 		return;
 	if (ev->data.ptr == &u->timerfd)
 		u->alarm = 0;
+	else if (ev->data.ptr == &u->waits)
+		u->hop->tick(u);
 	else if (ev->data.ptr == &u->spl->also_fd)
 		u->spl->also_ready = true;
 	else if (sock->halves)

@@ -43,6 +43,7 @@ struct spl_open_opts {
 	enum spl_engine engine;
 	uint32_t require;               /* caps, else -EOPNOTSUPP */
 	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: none */
+	const char *ports;              /* of those only what has one of these, as "80,8000-8010", at either end; NULL: all */
 	uint32_t flags;                 /* SPL_OPEN_*; what does not concern the engine in use is ignored */
 };
 

@@ -56,10 +56,11 @@ static int open_engine(struct spl **out, const struct spl_engine_ops *ops, const
 	s->ops = ops;
 	s->caps = ops->caps | (ops->optional & opts->require);
 	s->cgroup = opts->cgroup;
+	s->ports = opts->ports;
 	s->open_flags = opts->flags;
 	s->engine_fd = s->poll_fd = s->wake_fd = s->also_fd = -1;
 	r = ops->open(s);
-	s->cgroup = NULL;
+	s->cgroup = s->ports = NULL;
 	if (r) {
 		spl_refuse(NULL, r, "%s", s->sentence);
 		free(s);

@@ -11,27 +11,42 @@
 
 /* Of the process; all contexts of the engine use the same. Constant from the first open to the last close. */
 struct sockmap_maps {
-	int peers, sinks, hops, counts, ways;
+	int peers, sinks, hops, counts, ports, ways;
 	int arm, engage, steer;	/* and programs */
 };
 
 struct sockmap_attachment;
+struct sockmap_ports;
 
 /* sockmap_load.c */
-int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_attachment **out);
-void sockmap_load_put(struct sockmap_attachment *a);
+int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_ports *ports, struct sockmap_attachment **out);
+void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports);
 const struct sockmap_maps *sockmap_load_maps(void);
+bool sockmap_load_splices(void);
 int sockmap_load_counts(uint64_t out[LOCAL_COUNTS]);
+
+/* sockmap_ports.c */
+int sockmap_ports_parse(struct spl *s, const char *text, struct sockmap_ports **out);
+void sockmap_ports_add(struct sockmap_ports *p);
+void sockmap_ports_remove(struct sockmap_ports *p);
 
 /* sockmap_hop.c */
 extern const struct user_hop sockmap_hop;
 bool sockmap_hop_name(int fd, struct local_key *own, struct local_key *peer);
-bool sockmap_hop_enter(int fd, uint64_t name, const struct local_key *peer, bool learned);
+int sockmap_hop_enter(int fd, const struct local_key *peer, bool learned);
+
+uint32_t sockmap_hop_ask(struct user_sock *sock, enum local_phase what);
+
+/* sockmap_wait.c */
+bool sockmap_wait_begin(struct user_sock *sock);
+void sockmap_wait_end(struct user_sock *sock);
+void sockmap_wait_tick(struct user *u);
+void sockmap_wait_free(struct sockmap_waits *w);
 
 /* sockmap_bypass.c */
 extern const struct user_bypass sockmap_bypass;
 
 /* sockmap_test.c */
-int sockmap_test(struct spl *s);
+int sockmap_test(struct spl *s, bool *splices);
 
 #endif /* SPL_SOCKMAP_H */

@@ -16,13 +16,13 @@
 /* A role is looked at and then taken: one at a time, in the whole process. */
 static pthread_mutex_t engaging = PTHREAD_MUTEX_INITIALIZER;
 
-/* The kernel gives a socket its cookie when somebody asks. */
-static bool has_cookie(int fd)
+static uint64_t cookie_of(int fd)
 {
-	uint64_t cookie;
+	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
+	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
+	return cookie;
 }
 
 static bool run(int program, struct bypass_order *o)
@@ -36,7 +36,7 @@ static bool peer_of(const struct user_sock *end, struct local_key *peer, uint64_
 {
 	struct local_key own;
 
-	return end->hops && has_cookie(end->fd) && sockmap_hop_name(end->fd, &own, peer) &&
+	return end->hops && sockmap_hop_name(end->fd, &own, peer) &&
 	       !bpf_map_lookup_elem(sockmap_load_maps()->peers, peer, cookie);
 }
 
@@ -59,7 +59,8 @@ static bool engage(struct bypass_order *o)
 static void begin_flow(struct user_flow *flow)
 {
 	struct bypass_order o = {
-		.source = flow->src->ino, .sink = flow->dst->ino, .phase = flow->out ? BYPASS_HELD : BYPASS_OPEN,
+		.source = cookie_of(flow->src->fd), .sink = cookie_of(flow->dst->fd),
+		.phase = flow->out ? BYPASS_HELD : BYPASS_OPEN,
 	};
 	uint64_t target;
 

@@ -56,43 +56,54 @@ static bool has_storage(int fd)
 	return !bpf_map_update_elem(sockmap_load_maps()->hops, &fd, &none, BPF_NOEXIST) || errno == EEXIST;
 }
 
-static bool order(uint64_t name, const struct local_key *peer, enum local_phase phase)
+static uint64_t name_of(int fd)
 {
-	struct local_order o = { .sink = name, .phase = phase };
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
+	return cookie;
+}
+
+/* How many bytes may be sent until the peer is looked at again, or a negative errno. */
+static int64_t order(int fd, const struct local_key *peer, enum local_phase phase)
+{
+	struct local_order o = { .sink = name_of(fd), .phase = phase };
 	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = &o, .data_size_in = sizeof(o));
 
 	if (peer)
 		o.peer = *peer;
-	return !bpf_prog_test_run_opts(sockmap_load_maps()->arm, &run) && !run.retval;
+	if (bpf_prog_test_run_opts(sockmap_load_maps()->arm, &run))
+		return -errno;
+	return run.retval == LOCAL_FAILED ? -ENOENT : (int64_t)run.retval - 1;
 }
 
 /*
  * From now on what it sends is for hop() to decide. One that was learned itself would keep its program when it left "sinks",
- * and be busy the next time: it stays, and its phase alone says what is to be done.
+ * and be busy the next time: it stays, and its phase alone says what is to be done. 0, or a negative errno.
  */
-bool sockmap_hop_enter(int fd, uint64_t name, const struct local_key *peer, bool was_learned)
+int sockmap_hop_enter(int fd, const struct local_key *peer, bool was_learned)
 {
-	uint64_t value = (uint64_t)fd;
-	int r = bpf_map_update_elem(sockmap_load_maps()->sinks, &name, &value, BPF_ANY), err;
+	uint64_t name = name_of(fd), value = (uint64_t)fd;
+	int64_t r;
 
-	if (r && !(was_learned && errno == EBUSY))
-		return false;
-	if (has_storage(fd) && order(name, peer, LOCAL_WAITS))
-		return true;
-	err = errno;
-	if (!was_learned)
+	if (bpf_map_update_elem(sockmap_load_maps()->sinks, &name, &value, BPF_ANY) && !(was_learned && errno == EBUSY))
+		return -errno;
+	r = has_storage(fd) ? order(fd, peer, LOCAL_WAITS) : -errno;
+	if (r < 0 && !was_learned)
 		bpf_map_delete_elem(sockmap_load_maps()->sinks, &name);
-	errno = err;
-	return false;
+	return r < 0 ? (int)r : 0;
 }
 
 static void leave(struct user_sock *sock)
 {
-	uint64_t name = sock->ino;
+	uint64_t name = name_of(sock->fd);
 
 	sock->hops = false;
+	if (sock->waits)
+		sockmap_wait_end(sock);
 	if (sock->learned)
-		order(name, NULL, LOCAL_OFF);
+		order(sock->fd, NULL, LOCAL_OFF);
 	else
 		bpf_map_delete_elem(sockmap_load_maps()->sinks, &name);
 }
@@ -105,8 +116,9 @@ static void begin(struct user_sock *sock, unsigned int halves)
 	if (sock->kind != USER_TCP || sock->tls || !sockmap_hop_name(sock->fd, &own, &peer))
 		return;
 	sock->learned = learned(&own);
+	sock->room = 0;
 	if ((halves & USER_TX) && !sock->hops && learned(&peer))
-		sock->hops = sockmap_hop_enter(sock->fd, sock->ino, &peer, sock->learned);
+		sock->hops = !sockmap_hop_enter(sock->fd, &peer, sock->learned);
 }
 
 static bool is_off(const struct user_sock *sock)
@@ -124,20 +136,50 @@ static bool tcp_busy(const struct user_sock *sock)
 	return !ioctl(sock->fd, SIOCOUTQ, &n) && n > 0;
 }
 
+/* Of a sink that hops: so much the peer has room for. 0: too little for it to be worth while. */
+uint32_t sockmap_hop_ask(struct user_sock *sock, enum local_phase what)
+{
+	int64_t room = order(sock->fd, NULL, what);
+
+	/* hop() has the last word */
+	return room < 0 ? LOCAL_QUOTA_BYTES : (uint32_t)room;
+}
+
+/* hop() lets TCP have what there is no room for: so it is not even tried as long as the peer reads. */
+static size_t room(struct user_sock *sock, size_t len)
+{
+	size_t cost;
+
+	if (!sock->room && !sock->waits)
+		sock->room = sockmap_hop_ask(sock, LOCAL_ASK);
+	if (!sock->room && (sock->waits || sockmap_wait_begin(sock)))
+		return 0;
+	if (!sock->room)
+		sock->room = sockmap_hop_ask(sock, LOCAL_YIELD);
+	if (len > sock->room)
+		len = sock->room;
+	cost = len < LOCAL_MSG_COST ? LOCAL_MSG_COST : len;
+	sock->room -= cost < sock->room ? (uint32_t)cost : sock->room;
+	return len;
+}
+
 /*
  * A send failed with n, which may be the hop's fault and not the connection's: no memory, which nobody would tell the end
- * of; a peer that has just gone. True: it is TCP's now, try again.
+ * of; a peer that has just gone. 0: it is TCP's now, try again.
  */
-static bool failed(struct user_sock *sock, ssize_t n)
+static ssize_t failed(struct user_sock *sock, ssize_t n)
 {
 	bool busy = n == -EAGAIN && tcp_busy(sock);
 
 	if (n != -EAGAIN && n != -ENOMEM && n != -EACCES && n != -EPIPE)
-		return false;
+		return n;
 	if (busy && !is_off(sock))
-		return false;
+		return n;
 	leave(sock);
-	return !busy;
+	/* in a socket that stays in the map the kernel keeps to that word: the peer was closed just then */
+	if (n == -EACCES && sock->learned)
+		return -EPIPE;
+	return busy ? n : 0;
 }
 
-const struct user_hop sockmap_hop = { .begin = begin, .end = leave, .failed = failed };
+const struct user_hop sockmap_hop = { .begin = begin, .end = leave, .room = room, .failed = failed, .tick = sockmap_wait_tick };

@@ -43,6 +43,7 @@ static struct {
 	struct sockmap_maps maps;
 	struct sockmap_attachment *attachments;
 	bool tested;		/* it does what it is to do, on this machine */
+	bool splices;		/* and takes a pipe as one message */
 } loaded = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 const struct sockmap_maps *sockmap_load_maps(void)
@@ -50,17 +51,43 @@ const struct sockmap_maps *sockmap_load_maps(void)
 	return &loaded.maps;
 }
 
-/* ---- libbpf says why on stderr; here it is a part of the sentence */
+bool sockmap_load_splices(void)
+{
+	return loaded.splices;
+}
+
+/* ---- libbpf says why on stderr; here it is a part of the sentence. What it says to other threads meanwhile is theirs */
 
 static char reason[128];
+static libbpf_print_fn_t print_before;
+static __thread bool listening;
 
 static int note(enum libbpf_print_level level, const char *format, va_list args)
 {
+	if (!listening)
+		return print_before ? print_before(level, format, args) : 0;
 	if (level == LIBBPF_WARN && !reason[0]) {
 		vsnprintf(reason, sizeof(reason), format, args);
 		reason[strcspn(reason, "\n")] = '\0';
 	}
 	return 0;
+}
+
+static void listen_begin(void)
+{
+	reason[0] = '\0';
+	listening = true;
+	print_before = libbpf_set_print(note);
+}
+
+static void listen_end(void)
+{
+	libbpf_print_fn_t now = libbpf_set_print(print_before);
+
+	/* the program has set its own meanwhile */
+	if (now != note)
+		libbpf_set_print(now);
+	listening = false;
 }
 
 /* ---- the object. loaded.lock is held in all of these */
@@ -87,7 +114,8 @@ static int load_object(void)
 		return r;
 	loaded.maps = (struct sockmap_maps) {
 		.peers = map_fd("peers"), .sinks = map_fd("sinks"), .hops = map_fd("hops"), .counts = map_fd("counts"),
-		.ways = map_fd("ways"), .arm = program_fd("arm"), .engage = program_fd("engage"), .steer = program_fd("steer"),
+		.ports = map_fd("ports"), .ways = map_fd("ways"),
+		.arm = program_fd("arm"), .engage = program_fd("engage"), .steer = program_fd("steer"),
 	};
 	/* before the first socket is learned: each takes a reference to what is there then */
 	if (bpf_prog_attach(program_fd("anchor"), loaded.maps.peers, BPF_SK_SKB_STREAM_PARSER, 0) ||
@@ -117,21 +145,19 @@ static void unload(void)
 
 static int load(struct spl *s)
 {
-	libbpf_print_fn_t before;
 	int r;
 
 	if (loaded.object)
 		return 0;
-	reason[0] = '\0';
-	before = libbpf_set_print(note);
+	listen_begin();
 	r = load_object();
-	libbpf_set_print(before);
+	listen_end();
 	if (r == -EPERM || r == -EACCES)
 		r = spl_refuse(s, -EPERM, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", reason);
 	else if (r)
 		r = spl_refuse(s, -EOPNOTSUPP, "the kernel does not take the program: %s: %s", strerror(-r), reason);
 	if (!r && !loaded.tested)
-		r = sockmap_test(s);
+		r = sockmap_test(s, &loaded.splices);
 	if (r)
 		unload();
 	else if (!loaded.tested)
@@ -167,17 +193,15 @@ static struct sockmap_attachment *find(const struct stat *st)
 static int attach(struct spl *s, int cgroup, const struct stat *st, struct sockmap_attachment **out)
 {
 	struct sockmap_attachment *a = calloc(1, sizeof(*a));
-	libbpf_print_fn_t before;
 	int r = 0;
 
 	if (!a)
 		return spl_refuse(s, -ENOMEM, NULL);
-	reason[0] = '\0';
-	before = libbpf_set_print(note);
+	listen_begin();
 	a->link = bpf_program__attach_cgroup(bpf_object__find_program_by_name(loaded.object, "learn"), cgroup);
 	if (!a->link)
 		r = -errno;
-	libbpf_set_print(before);
+	listen_end();
 	if (r) {
 		free(a);
 		return spl_refuse(s, r, "the program cannot be attached to the cgroup: %s: %s", strerror(-r), reason);
@@ -189,42 +213,52 @@ static int attach(struct spl *s, int cgroup, const struct stat *st, struct sockm
 	return 0;
 }
 
-static int get(struct spl *s, int cgroup, const struct stat *st, struct sockmap_attachment **out)
+static int get(struct spl *s, int cgroup, const struct stat *st, struct sockmap_ports *ports, struct sockmap_attachment **out)
 {
 	int r = load(s);
 
-	if (r)
+	if (r) {
+		free(ports);
 		return r;
+	}
+	/* before the first socket is looked at */
+	sockmap_ports_add(ports);
 	*out = find(st);
 	if (!*out)
 		r = attach(s, cgroup, st, out);
-	if (!r)
+	if (!r) {
 		(*out)->users++;
-	else if (!loaded.attachments)
+		return 0;
+	}
+	sockmap_ports_remove(ports);
+	if (!loaded.attachments)
 		unload();
 	return r;
 }
 
-/* 0, or a negative errno and the sentence. */
-int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_attachment **out)
+/* 0, or a negative errno and the sentence. The ports are taken over in either case. */
+int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_ports *ports, struct sockmap_attachment **out)
 {
 	struct stat st;
 	int fd = open_cgroup(s, cgroup, &st), r;
 
-	if (fd < 0)
+	if (fd < 0) {
+		free(ports);
 		return fd;
+	}
 	pthread_mutex_lock(&loaded.lock);
-	r = get(s, fd, &st, out);
+	r = get(s, fd, &st, ports, out);
 	pthread_mutex_unlock(&loaded.lock);
 	close(fd);
 	return r;
 }
 
-void sockmap_load_put(struct sockmap_attachment *a)
+void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports)
 {
 	struct sockmap_attachment **at;
 
 	pthread_mutex_lock(&loaded.lock);
+	sockmap_ports_remove(ports);
 	if (!--a->users) {
 		for (at = &loaded.attachments; *at != a; at = &(*at)->next)
 			;

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -17,7 +18,16 @@
 
 #include "sockmap.h"
 
-#define NAME UINT64_MAX			/* in "sinks": no inode has it */
+#define PIECE 4096	/* a page, and so a place in a pipe */
+
+static bool is_other_end(int a, int b)
+{
+	struct sockaddr_in local = { 0 }, remote = { 0 };
+	socklen_t len = sizeof(local);
+
+	return !getsockname(a, (struct sockaddr *)&local, &len) && !getpeername(b, (struct sockaddr *)&remote, &len) &&
+	       local.sin_port == remote.sin_port && local.sin_addr.s_addr == remote.sin_addr.s_addr;
+}
 
 /* fds: listening, connected, accepted. False: the loopback device does not serve, or not within a second. */
 static bool connect_loopback(int fds[3])
@@ -29,10 +39,12 @@ static bool connect_loopback(int fds[3])
 	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fds[0] < 0 || fds[1] < 0 || setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second)) ||
-	    setsockopt(fds[1], SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second)) || bind(fds[0], (struct sockaddr *)&sin, len) || listen(fds[0], 1) ||
+	    setsockopt(fds[1], SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second)) || bind(fds[0], (struct sockaddr *)&sin, len) || listen(fds[0], 4) ||
 	    getsockname(fds[0], (struct sockaddr *)&sin, &len) || connect(fds[1], (struct sockaddr *)&sin, len))
 		return false;
-	fds[2] = accept4(fds[0], NULL, NULL, SOCK_CLOEXEC);
+	/* somebody else may have been quicker */
+	while ((fds[2] = accept4(fds[0], NULL, NULL, SOCK_CLOEXEC)) >= 0 && !is_other_end(fds[1], fds[2]))
+		close(fds[2]);
 	return fds[2] >= 0;
 }
 
@@ -50,6 +62,7 @@ static int exchange(struct spl *s, int from, int to)
 	char got[9] = { 0 };
 	ssize_t n;
 
+	errno = EIO;	/* of a part that was sent */
 	if (send(from, "hop", 3, MSG_DONTWAIT | MSG_NOSIGNAL) != 3 || send(from, "ped..", 5, MSG_DONTWAIT | MSG_NOSIGNAL) != 5)
 		return spl_refuse(s, -EOPNOTSUPP, "the kernel does not redirect: %s", strerror(errno));
 	if (queued(to) != 8)
@@ -60,27 +73,66 @@ static int exchange(struct spl *s, int from, int to)
 	return 0;
 }
 
-static int try(struct spl *s, int fds[3])
+static uint64_t messages(int fd)
+{
+	struct local_hop h = { 0 };
+
+	return bpf_map_lookup_elem(sockmap_load_maps()->hops, &fd, &h) ? 0 : h.msgs;
+}
+
+/* Is what a pipe brings one message, however many pages it is in? Before 6.5 each of them is a message, and far too many are. */
+static bool takes_pipe(int from, int to, const int pipe[2])
+{
+	uint64_t before = messages(from);
+	char piece[PIECE] = { 0 };
+	bool one;
+
+	if (write(pipe[1], piece, PIECE) != PIECE || write(pipe[1], piece, PIECE) != PIECE ||
+	    splice(pipe[0], NULL, from, NULL, 2 * PIECE, SPLICE_F_NONBLOCK) != 2 * PIECE)
+		return false;
+	one = messages(from) == before + 1;
+	return recv(to, piece, PIECE, MSG_DONTWAIT) == PIECE && recv(to, piece, PIECE, MSG_DONTWAIT) == PIECE && one;
+}
+
+static bool splices(int from, int to)
+{
+	int fds[2];
+	bool does;
+
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
+		return false;
+	does = takes_pipe(from, to, fds);
+	close(fds[0]);
+	close(fds[1]);
+	return does;
+}
+
+static int try(struct spl *s, int fds[3], bool *pipes)
 {
 	struct local_key sink, peer;
 	uint64_t value = (uint64_t)fds[2];
+	int r;
 
 	if (!sockmap_hop_name(fds[1], &sink, &peer))
 		return spl_refuse(s, -EOPNOTSUPP, "the kernel does not name network namespaces");
 	/* another process's already: what worked there works here */
 	if (bpf_map_update_elem(sockmap_load_maps()->peers, &peer, &value, BPF_ANY))
 		return errno == EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no sockmap for TCP: %s", strerror(errno));
-	if (!sockmap_hop_enter(fds[1], NAME, &peer, false))
-		return errno == EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no program for a socket: %s", strerror(errno));
-	return exchange(s, fds[1], fds[2]);
+	r = sockmap_hop_enter(fds[1], &peer, false);
+	if (r)
+		return r == -EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no program for a socket: %s", strerror(-r));
+	r = exchange(s, fds[1], fds[2]);
+	*pipes = !r && splices(fds[1], fds[2]);
+	return r;
 }
 
-int sockmap_test(struct spl *s)
+/* *pipes: splice(2) into a socket that hops is worth while. */
+int sockmap_test(struct spl *s, bool *pipes)
 {
 	int fds[3] = { -1, -1, -1 }, i, r;
 
 	/* what a kernel was not seen to do is not relied on */
-	r = connect_loopback(fds) ? try(s, fds) : spl_refuse(s, -EOPNOTSUPP, "no loopback device to try the kernel on");
+	r = connect_loopback(fds) ? try(s, fds, pipes) : spl_refuse(s, -EOPNOTSUPP, "no loopback device to try the kernel on");
 	for (i = 0; i < 3; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

@@ -56,16 +56,19 @@ struct user_sock {
 	bool nodelay : 1;
 	bool uncorked : 1;
 	bool unpeeked : 1;		/* SO_PEEK_OFF was peek_off */
+	bool pure : 1;			/* TCP's alone: in nobody's sockmap */
 	bool both : 1;			/* a FIFO opened for both: one file, two entries */
 	/* on the engine sockmap */
 	bool learned : 1;		/* redirected bytes may come, which splice() and FIONREAD do not see */
 	bool hops : 1;			/* its sends may be redirected */
+	bool waits : 1;			/* until its peer has read some of that: is in user->waits */
 	/* under busy.lock, while others may use the file */
 	uint8_t nonblock;		/* O_NONBLOCK was not set */
 	uint8_t shut;			/* its peer was told the end */
 	int lent;			/* the caller's descriptor, once held */
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
+	uint32_t room;			/* of one that hops: bytes until the peer is looked at again */
 	_Atomic int error;		/* that a call has taken from the socket, where nobody else will see it */
 	struct user_flow *rx, *tx;
 	struct user_tls *tls;		/* NULL: not kTLS */
@@ -157,7 +160,9 @@ SLIST_HEAD(user_pipes, user_pipe);
 struct user_hop {
 	void (*begin)(struct user_sock *sock, unsigned int halves);
 	void (*end)(struct user_sock *sock);	/* of one that hops */
-	bool (*failed)(struct user_sock *sock, ssize_t n);	/* a send of one that hops; true: try again */
+	size_t (*room)(struct user_sock *sock, size_t len);	/* of one that hops: what of it may be sent; 0: tick() tells when */
+	ssize_t (*failed)(struct user_sock *sock, ssize_t n);	/* a send of one that hops; 0: try again, else how it failed */
+	void (*tick)(struct user *u);
 };
 
 /* Of a pair without a limit, whose bytes may go without us. */
@@ -173,6 +178,9 @@ struct user {
 	const struct user_hop *hop;	/* NULL: on the engine user */
 	const struct user_bypass *bypass;	/* NULL: nobody asked for it */
 	struct sockmap_attachment *attachment;
+	struct sockmap_ports *ports;
+	struct sockmap_waits *waits;
+	bool splices;			/* into a socket that hops, too */
 	int epoll;
 	int asked_for;			/* the caller's descriptor, for the sentence of a refusal */
 	pid_t pid;			/* whose context it is: a child has a copy that must not touch the files */
@@ -264,6 +272,7 @@ ssize_t user_io_recvmsg(struct user_sock *sock, struct msghdr *msg, int flags);
 ssize_t user_io_peek(struct user *u, struct user_sock *sock, size_t len);
 int user_io_consume(struct user *u, struct user_sock *sock, size_t len);
 ssize_t user_io_look(struct user_sock *sock);
+bool user_io_is_pure(struct user_sock *sock);
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len);
 ssize_t user_io_sendmsg(struct user_sock *sock, struct msghdr *msg);
 ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t len);
@@ -287,7 +296,7 @@ size_t user_delim_find(const struct user_op *op, unsigned int *matched, const un
 enum user_verdict user_stall_empty(struct user_flow *flow);
 enum user_verdict user_stall_full(struct user_flow *flow);
 enum user_verdict user_stall_short(struct user_flow *flow);
-bool user_stall_proven(const struct user_sock *src);
+bool user_stall_proven(struct user_sock *src);
 enum user_verdict user_stall_read(struct user *u, struct user_flow *flow, ssize_t n, size_t *share);
 enum user_verdict user_stall_write(struct user *u, struct user_flow *flow, ssize_t n);
 

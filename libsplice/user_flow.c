@@ -80,12 +80,12 @@ static bool can_bulk(const struct user_flow *flow)
 
 /*
  * Taken unseen, descriptors would be lost. TLS splices one record a call, and knows no end of a record but the next write.
- * splice() passes by what was redirected, and is the dearer way into a hop.
+ * splice() passes by what was redirected; into a hop some kernels take it page by page, each a message.
  */
 static bool may_bulk(const struct user_flow *flow)
 {
 	return flow->src->kind != USER_UNIX && !flow->src->tls && !flow->dst->tls && !flow->src->learned &&
-	       !flow->dst->learned && !flow->dst->hops;
+	       !flow->dst->learned && (!flow->dst->hops || flow->dst->user->splices);
 }
 
 /* Counts the reads that came full. */
@@ -170,6 +170,11 @@ static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow, size_
 		n = user_io_splice_in(flow->src, p, flow->left < p->size ? (size_t)flow->left : p->size);
 	if (n <= 0) {
 		user_pipe_put(u, p);
+		/* what recv() says of it counts, unless that is known to be the same */
+		if (n == -EAGAIN && flow->src->kind == USER_TCP && !user_io_is_pure(flow->src)) {
+			end_bulk(flow);
+			return USER_MORE;
+		}
 		if (n != -EINVAL && !passed_by(flow, n))
 			return user_stall_read(u, flow, n, share);
 		/* not every file can be spliced, and not all that is there to be read */

@@ -146,16 +146,44 @@ ssize_t user_io_look(struct user_sock *sock)
 	return UNINTERRUPTED(recv(sock->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK));
 }
 
+/* What call makes of "some" of len bytes, as far as the peer of a socket that hops has room for them. */
+#define HOPPING(sock, len, some, call)					\
+	({								\
+		ssize_t __r;						\
+		do {							\
+			some = (sock)->hops ? (sock)->user->hop->room(sock, len) : (len);	\
+			__r = some || !(len) ? (call) : -EAGAIN;	\
+			if (__r < 0 && some && (sock)->hops)		\
+				__r = (sock)->user->hop->failed(sock, __r);	\
+			else						\
+				break;					\
+		} while (!__r);						\
+		__r;							\
+	})
+
+/*
+ * Is nothing there, and nothing but TCP's? Nobody says that a socket is in a sockmap, another process's perhaps, from which it
+ * gets bytes that splice() does not see and that recv() does not give together with TCP's. But a recv() of no bytes, where there are
+ * none, fails in TCP and does not in a sockmap. False may also mean that something is there.
+ */
+bool user_io_is_pure(struct user_sock *sock)
+{
+	char none;
+
+	if (!sock->pure)
+		sock->pure = UNINTERRUPTED(recv(sock->fd, &none, 0, MSG_DONTWAIT)) == -EAGAIN;
+	return sock->pure;
+}
+
 ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 {
+	size_t some;
 	ssize_t n;
 
 	if (sock->nagle)
 		user_option_unnagle(sock);
 	if (sock->kind != USER_PIPE) {
-		do {
-			n = UNINTERRUPTED(send(sock->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL));
-		} while (n < 0 && sock->hops && sock->user->hop->failed(sock, n));
+		n = HOPPING(sock, len, some, UNINTERRUPTED(send(sock->fd, buf, some, MSG_DONTWAIT | MSG_NOSIGNAL)));
 		if (sock->tls && n > 0)
 			user_tls_sent(sock, (size_t)n);
 		return n;
@@ -183,6 +211,8 @@ ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t l
 
 ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to)
 {
+	size_t some;
+
 	user_io_hush(to->user);
-	return heed(to->user, move(from->fd[0], to->fd, from->len), from->len);
+	return heed(to->user, HOPPING(to, from->len, some, move(from->fd[0], to->fd, some)), from->len);
 }

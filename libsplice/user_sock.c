@@ -43,7 +43,7 @@ static bool inq(struct user_sock *sock)
 
 	if (!ioctl(sock->fd, FIONREAD, &n) && n)
 		return true;
-	if ((!sock->tls && !sock->user->hop) || (user_sock_poll(sock, 0) & POLLERR))
+	if (sock->kind != USER_TCP || (user_sock_poll(sock, 0) & POLLERR))
 		return false;
 	return sock->tls ? user_tls_readable(sock) : user_io_look(sock) > 0;
 }

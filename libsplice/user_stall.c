@@ -93,11 +93,11 @@ enum user_verdict user_stall_write(struct user *u, struct user_flow *flow, ssize
 
 /*
  * After a read of less than was asked for: TCP had no more, unless the end is near or an urgent byte is in the way. Of TLS
- * it may have been a record of another type; of a socket with redirected bytes, those, before TCP's.
+ * it may have been a record of another type; of a socket in a sockmap redirected bytes, before TCP's.
  */
-bool user_stall_proven(const struct user_sock *src)
+bool user_stall_proven(struct user_sock *src)
 {
-	return src->kind == USER_TCP && !src->tls && !src->learned && !(src->ready & USER_HUP);
+	return src->kind == USER_TCP && !src->tls && !src->learned && !(src->ready & USER_HUP) && user_io_is_pure(src);
 }
 
 /* After a write of less than was given. */

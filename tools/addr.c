@@ -221,3 +221,8 @@ bool addr_is_loopback(const struct addr *addr)
 		return ntohl(addr->in.sin_addr.s_addr) >> 24 == 127;
 	return addr->sa.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&addr->in6.sin6_addr);
 }
+
+uint16_t addr_port(const struct addr *addr)
+{
+	return addr->sa.sa_family == AF_INET ? ntohs(addr->in.sin_port) : addr->sa.sa_family == AF_INET6 ? ntohs(addr->in6.sin6_port) : 0;
+}

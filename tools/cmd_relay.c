@@ -192,10 +192,40 @@ static void say_engine(const struct spl *spl)
 	fputc('\n', stderr);
 }
 
+#define PORTS_TEXT	(6 * (RELAY_LISTENERS + RELAY_TARGETS) + 1)
+
+/* False: any port may be served. */
+static bool add_port(char text[PORTS_TEXT], const struct addr *addr)
+{
+	uint16_t port = addr_port(addr);
+	size_t len = strlen(text);
+
+	if (addr->sa.sa_family != AF_INET && addr->sa.sa_family != AF_INET6)
+		return true;
+	snprintf(text + len, PORTS_TEXT - len, "%s%u", len ? "," : "", port);
+	return port;
+}
+
+/* Of the connections of the cgroup those that can be ours. NULL: a port is only chosen when we listen. */
+static const char *ports(const struct relay_options *o, char text[PORTS_TEXT])
+{
+	bool known = true;
+
+	*text = '\0';
+	for (size_t i = 0; i < o->n_listeners; i++)
+		known &= add_port(text, &o->listeners[i].addr);
+	for (size_t i = 0; i < o->n_targets; i++)
+		known &= add_port(text, &o->targets[i]);
+	return known && *text ? text : NULL;
+}
+
 static int open_engine(struct spl **spl, const struct relay_options *o)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = o->engine, .cgroup = o->cgroup,
-				      .flags = o->bypass ? SPL_OPEN_BYPASS : 0 };
+	char text[PORTS_TEXT];
+	struct spl_open_opts opts = {
+		.sz = sizeof(opts), .engine = o->engine, .cgroup = o->cgroup, .ports = ports(o, text),
+		.flags = o->bypass ? SPL_OPEN_BYPASS : 0,
+	};
 	int error = spl_open(spl, &opts);
 
 	if (!error) {

@@ -82,6 +82,7 @@ const char *addr_format(const struct addr *addr, char text[ADDR_TEXT]);
 int addr_from_wire(const void *data, size_t len, struct addr *out);
 struct json_object *addr_json(const struct addr *addr);
 bool addr_is_loopback(const struct addr *addr);
+uint16_t addr_port(const struct addr *addr);	/* 0: none */
 
 /* out.c */
 #define OUT_TEXT	32		/* room for one human number */

@@ -103,7 +103,7 @@ TEST_F_TIMEOUT(sockmap_bypass, begins_behind_what_is_on_its_way, 120)
 	uint64_t token, state = 3;
 	unsigned int i;
 
-	for (i = 0; i < scaled(150); i++) {
+	for (i = 0; i < scaled(60); i++) {
 		size_t first = rnd_size(&state, 300000), then = rnd_size(&state, 100000), n;
 		struct stream tx = { .fd = self->r.c, .seed = SEED, .len = first + then, .chunk = rnd_size(&state, 40000), .fin = true };
 
@@ -129,7 +129,7 @@ TEST_F_TIMEOUT(sockmap_bypass, order_both_ways, 240)
 	uint64_t token, state = 5, moved = 0;
 	unsigned int i;
 
-	for (i = 0; i < scaled(30); i++) {
+	for (i = 0; i < scaled(20); i++) {
 		unsigned int pause = rnd_below(&state, 600);
 		struct stream there = { .fd = self->r.c, .seed = SEED, .len = MB / 4 + rnd_below(&state, 3 * MB), .fin = true,
 					.chunk = rnd_size(&state, 200000), .pause_us = pause };
@@ -574,8 +574,8 @@ TEST_F_TIMEOUT(sockmap_bypass, relays_in_a_row, 120)
 	int link[2];
 
 	for (i = 0; i < scaled(20); i++) {
-		struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 8 * MB, .chunk = 1 + rnd_size(&state, 90000),
-				     .pause_us = 500, .fin = true };
+		struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 3 * MB, .chunk = 1 + rnd_size(&state, 90000),
+				     .pause_us = 200, .fin = true };
 		struct spl_event ev;
 
 		ASSERT_EQ(0, tcp_pair(variant->net, true, link));

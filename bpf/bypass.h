@@ -9,7 +9,7 @@
 
 enum bypass_phase {
 	BYPASS_OFF,		/* for good */
-	BYPASS_HELD,		/* the relay has bytes of its own to send first */
+	BYPASS_HELD,		/* the relay may have bytes that are not to be overtaken */
 	BYPASS_OPEN,		/* as bypass() decides */
 };
 

@@ -64,8 +64,10 @@ static void begin_flow(struct user_flow *flow)
 	};
 	uint64_t target;
 
-	if (peer_of(flow->src, &o.sender, (uint64_t *)&o.cookie) && peer_of(flow->dst, &o.target, &target) && engage(&o))
-		flow->sender = o.cookie;
+	if (!peer_of(flow->src, &o.sender, (uint64_t *)&o.cookie) || !peer_of(flow->dst, &o.target, &target) || !engage(&o))
+		return;
+	flow->sender = o.cookie;
+	flow->held = flow->out;
 }
 
 static void begin(struct user_op *op)
@@ -74,9 +76,8 @@ static void begin(struct user_op *op)
 	begin_flow(&op->flow[1]);
 	if (!op->flow[0].sender && !op->flow[1].sender)
 		return;
-	/* a byte leaves the source when the sink has it: that is how the kernel sees that none is in between */
+	/* a byte leaves the source when the sink has it: that is how the kernel sees that none is in between; or the way is held */
 	op->peek = true;
-	op->pipes = false;
 }
 
 static void steer(const struct user_flow *flow, enum bypass_phase phase)
@@ -86,10 +87,10 @@ static void steer(const struct user_flow *flow, enum bypass_phase phase)
 	run(sockmap_load_maps()->steer, &o);
 }
 
-static void opened(struct user_flow *flow)
+static void hold(struct user_flow *flow, bool held)
 {
-	if (flow->sender)
-		steer(flow, BYPASS_OPEN);
+	steer(flow, held ? BYPASS_HELD : BYPASS_OPEN);
+	flow->held = held;
 }
 
 static void look_at(struct user_flow *flow)
@@ -124,7 +125,8 @@ static void end(struct user_op *op)
 		look_at(flow);
 		bpf_map_delete_elem(sockmap_load_maps()->ways, &flow->sender);
 		flow->sender = 0;
+		flow->held = false;
 	}
 }
 
-const struct user_bypass sockmap_bypass = { .begin = begin, .opened = opened, .look = look, .end = end };
+const struct user_bypass sockmap_bypass = { .begin = begin, .hold = hold, .look = look, .end = end };

@@ -117,6 +117,7 @@ struct user_flow {
 	bool closing : 1;		/* which the sink will be told as soon as it can be */
 	bool found : 1;			/* the vetted bytes end with the delimiter */
 	bool delimited : 1;		/* it has passed */
+	bool held : 1;			/* what bypasses us must not, for we may have bytes */
 };
 
 enum user_phase { USER_CONNECTING, USER_RUNNING, USER_SUFFIX, USER_DRAINING, USER_ENDED };
@@ -168,7 +169,7 @@ struct user_hop {
 /* Of a pair without a limit, whose bytes may go without us. */
 struct user_bypass {
 	void (*begin)(struct user_op *op);
-	void (*opened)(struct user_flow *flow);	/* what we had to send first is sent */
+	void (*hold)(struct user_flow *flow, bool held);	/* nothing is to overtake what it takes from its source */
 	void (*look)(struct user_op *op);	/* brings its figures up to date */
 	void (*end)(struct user_op *op);	/* they are final, and nothing bypasses us any more */
 };

@@ -539,6 +539,16 @@ TEST_F(sockmap_bypass, exact_number_goes_through_the_relay)
 	EXPECT_EQ(0, COUNTED(BYPASS_BYTES));
 }
 
+TEST_F(sockmap_bypass, unknown_flag)
+{
+	struct spl_open_opts opts = {
+		.sz = sizeof(opts), .engine = SPL_ENGINE_SOCKMAP, .cgroup = cgroup_path(), .flags = SPL_OPEN_BYPASS << 1,
+	};
+	struct spl *s;
+
+	EXPECT_EQ(-EINVAL, spl_open(&s, &opts));
+}
+
 TEST_F(sockmap_bypass, two_pairs_at_once)
 {
 	uint64_t token, other_token, pos;

@@ -132,16 +132,12 @@ TEST_F_TIMEOUT(sockmap_bypass, order_both_ways, 240)
 	for (i = 0; i < scaled(20); i++) {
 		unsigned int pause = rnd_below(&state, 600);
 		struct stream there = { .fd = self->r.c, .seed = SEED, .len = MB / 4 + rnd_below(&state, 3 * MB), .fin = true,
-					.chunk = rnd_size(&state, 200000), .pause_us = pause };
+					.chunk = 2000 + rnd_size(&state, 200000), .pause_us = pause };
 		struct stream back = { .fd = self->r.s, .seed = SEED + 1, .len = MB / 4 + rnd_below(&state, 3 * MB), .fin = true,
-				       .chunk = rnd_size(&state, 200000), .pause_us = pause };
-		struct stream at_s = { .fd = self->r.s, .seed = SEED, .len = there.len, .chunk = rnd_size(&state, 100000) };
-		struct stream at_c = { .fd = self->r.c, .seed = SEED + 1, .len = back.len, .chunk = rnd_size(&state, 100000) };
+				       .chunk = 2000 + rnd_size(&state, 200000), .pause_us = pause };
+		struct stream at_s = { .fd = self->r.s, .seed = SEED, .len = there.len, .chunk = 500 + rnd_size(&state, 100000) };
+		struct stream at_c = { .fd = self->r.c, .seed = SEED + 1, .len = back.len, .chunk = 500 + rnd_size(&state, 100000) };
 
-		if (there.chunk < 2000)
-			there.chunk = 2000;
-		if (back.chunk < 2000)
-			back.chunk = 2000;
 		ASSERT_EQ(0, stream_send(&there));
 		ASSERT_EQ(0, stream_send(&back));
 		relayed(NULL);

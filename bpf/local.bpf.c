@@ -17,6 +17,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bypass.h"
 #include "local.h"
 
 #define AF_INET		2
@@ -37,8 +38,10 @@ struct socket_wq { struct wait_queue_head wait; } KERNEL;
 typedef struct { __s64 counter; } atomic64_t;
 struct sock_common {
 	unsigned char skc_state;
+	unsigned long skc_flags;
 	atomic64_t skc_cookie;
 } KERNEL;
+enum sock_flags { SOCK_ZEROCOPY = 1 };	/* the kernel has another number */
 struct sock {
 	struct sock_common __sk_common;
 	struct { atomic_t rmem_alloc; } KERNEL sk_backlog;
@@ -445,5 +448,7 @@ int hop(struct sk_msg_md *msg)
 	count(LOCAL_BYTES, msg->size);
 	return bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS);
 }
+
+#include "bypass.bpf.h"
 
 char local_license[] SEC("license") = "GPL";

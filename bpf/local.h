@@ -21,6 +21,8 @@ enum local_phase {
 	LOCAL_YIELD,		/* the peer does not read: back to LOCAL_WAITS */
 };
 
+enum local_role { LOCAL_END = 1, LOCAL_PEER };
+
 /* Of a socket in the map "sinks", in its own storage. Written by hop() under the lock of the socket. */
 struct local_hop {
 	struct local_key peer;
@@ -30,7 +32,7 @@ struct local_hop {
 	__u64 mark_bytes, mark_msgs;	/* when the peer has read so many bytes, it has so many messages */
 	__u64 read_msgs;	/* and so many it surely has */
 	__u32 phase;
-	__u32 unused;
+	__u32 role;		/* in a bypass; 0: in none so far */
 };
 
 /* What arm() is told, as a packet. */
@@ -56,6 +58,8 @@ enum local_count {
 	LOCAL_PASSED_MSGS, LOCAL_PASSED_BYTES,	/* by TCP, of sockets that are in "sinks" */
 	LOCAL_QUOTA,		/* times that a stream went back to TCP because its peer did not read */
 	LOCAL_LEARNED,		/* sockets */
+	LOCAL_BYPASS_MSGS, LOCAL_BYPASS_BYTES,	/* from peer to peer */
+	LOCAL_BYPASS_QUOTA,	/* messages that went to the relay because the peer did not read */
 	LOCAL_COUNTS
 };
 

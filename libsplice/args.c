@@ -44,8 +44,11 @@ int spl_args_open(const struct spl_open_opts *in, struct spl_open_opts *out)
 	out->require = GET(in, require);
 	out->cgroup = GET(in, cgroup);
 	out->ports = GET(in, ports);
+	out->flags = GET(in, flags);
 	if ((unsigned int)out->engine > SPL_ENGINE_USER)
 		return spl_refuse(NULL, -EINVAL, "no such engine: %u", (unsigned int)out->engine);
+	if (out->flags & ~(uint32_t)SPL_OPEN_BYPASS)
+		return spl_refuse(NULL, -EINVAL, "unknown flags of spl_open_opts: %#x", out->flags);
 	return 0;
 }
 

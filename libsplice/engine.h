@@ -66,6 +66,7 @@ struct spl {
 	bool lazy;			/* see spl_lazy() */
 	bool also_ready;		/* it was readable: the next wait returns at once */
 	const char *cgroup, *ports;	/* of spl_open_opts, while it opens */
+	uint32_t open_flags;		/* and its flags */
 	bool behind;			/* collect() has something to do though engine_fd may be silent */
 	uint32_t caps;			/* what this context promises: ops->caps, or more if required */
 	uint64_t last_read;		/* token of the event read last */

@@ -32,6 +32,7 @@ int sockmap_open(struct spl *s)
 	}
 	u = s->priv;
 	u->hop = &sockmap_hop;
+	u->bypass = s->open_flags & SPL_OPEN_BYPASS ? &sockmap_bypass : NULL;
 	u->attachment = attachment;
 	u->ports = ports;
 	u->splices = sockmap_load_splices();

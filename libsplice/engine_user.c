@@ -370,11 +370,15 @@ static enum spl_wants wants(const struct user_op *op, const struct user_flow *fl
 
 static int user_stat(struct spl *s, uint64_t token, struct spl_stat *out)
 {
-	const struct user_op *op = find(s, token);
-	uint64_t now = user_timer_now();
+	const struct user *u = s->priv;
+	struct user_op *op = find(s, token);
+	uint64_t now;
 
 	if (!op)
 		return -ENOENT;
+	if (op->bypassed)
+		u->bypass->look(op);
+	now = user_timer_now();
 	*out = (struct spl_stat) {
 		.bytes = op->flow[0].bytes,
 		.age_ms = now - op->began,

@@ -34,12 +34,17 @@ enum spl_cap {                                  /* what the engine in use promis
 	SPL_CAP_ZEROCOPY  = 1 << 5,
 };
 
+enum spl_open_flag {
+	SPL_OPEN_BYPASS = 1 << 0,               /* sockmap: bytes of a pair may go from peer to peer, without this process */
+};
+
 struct spl_open_opts {
 	size_t sz;
 	enum spl_engine engine;
 	uint32_t require;               /* caps, else -EOPNOTSUPP */
 	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: none */
 	const char *ports;              /* of those only what has one of these, as "80,8000-8010", at either end; NULL: all */
+	uint32_t flags;                 /* SPL_OPEN_*; what does not concern the engine in use is ignored */
 };
 
 SPL_API int  spl_open(struct spl **out, const struct spl_open_opts *opts);    /* opts may be NULL: AUTO */

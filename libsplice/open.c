@@ -57,6 +57,7 @@ static int open_engine(struct spl **out, const struct spl_engine_ops *ops, const
 	s->caps = ops->caps | (ops->optional & opts->require);
 	s->cgroup = opts->cgroup;
 	s->ports = opts->ports;
+	s->open_flags = opts->flags;
 	s->engine_fd = s->poll_fd = s->wake_fd = s->also_fd = -1;
 	r = ops->open(s);
 	s->cgroup = s->ports = NULL;

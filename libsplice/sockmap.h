@@ -11,8 +11,8 @@
 
 /* Of the process; all contexts of the engine use the same. Constant from the first open to the last close. */
 struct sockmap_maps {
-	int peers, sinks, hops, counts, ports;
-	int arm;		/* and a program */
+	int peers, sinks, hops, counts, ports, ways;
+	int arm, engage, steer;	/* and programs */
 };
 
 struct sockmap_attachment;
@@ -42,6 +42,9 @@ bool sockmap_wait_begin(struct user_sock *sock);
 void sockmap_wait_end(struct user_sock *sock);
 void sockmap_wait_tick(struct user *u);
 void sockmap_wait_free(struct sockmap_waits *w);
+
+/* sockmap_bypass.c */
+extern const struct user_bypass sockmap_bypass;
 
 /* sockmap_test.c */
 int sockmap_test(struct spl *s, bool *splices);

@@ -114,12 +114,13 @@ static int load_object(void)
 		return r;
 	loaded.maps = (struct sockmap_maps) {
 		.peers = map_fd("peers"), .sinks = map_fd("sinks"), .hops = map_fd("hops"), .counts = map_fd("counts"),
-		.ports = map_fd("ports"),
-		.arm = program_fd("arm"),
+		.ports = map_fd("ports"), .ways = map_fd("ways"),
+		.arm = program_fd("arm"), .engage = program_fd("engage"), .steer = program_fd("steer"),
 	};
 	/* before the first socket is learned: each takes a reference to what is there then */
 	if (bpf_prog_attach(program_fd("anchor"), loaded.maps.peers, BPF_SK_SKB_STREAM_PARSER, 0) ||
-	    bpf_prog_attach(program_fd("hop"), loaded.maps.sinks, BPF_SK_MSG_VERDICT, 0))
+	    bpf_prog_attach(program_fd("hop"), loaded.maps.sinks, BPF_SK_MSG_VERDICT, 0) ||
+	    bpf_prog_attach(program_fd("bypass"), map_fd("senders"), BPF_SK_MSG_VERDICT, 0))
 		return -errno;
 	return 0;
 }

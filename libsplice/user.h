@@ -102,6 +102,8 @@ struct user_flow {
 	struct spl_bytes *out;		/* to be sent before anything else is read */
 	struct user_pipe *pipe;		/* with bytes that the sink did not take yet; else NULL */
 	uint64_t bytes, left;
+	uint64_t sender;		/* cookie of the socket whose bytes may bypass us; 0: none */
+	uint64_t crossed;		/* so many of bytes have */
 	uint8_t stalled;		/* enum spl_wants, for spl_stat() */
 	uint8_t streak;			/* full reads in a row; in bulk, small ones */
 	uint8_t matched;		/* bytes of the delimiter that the last vetted bytes end with */
@@ -115,6 +117,7 @@ struct user_flow {
 	bool closing : 1;		/* which the sink will be told as soon as it can be */
 	bool found : 1;			/* the vetted bytes end with the delimiter */
 	bool delimited : 1;		/* it has passed */
+	bool held : 1;			/* what bypasses us must not, for we may have bytes */
 };
 
 enum user_phase { USER_CONNECTING, USER_RUNNING, USER_SUFFIX, USER_DRAINING, USER_ENDED };
@@ -144,6 +147,7 @@ struct user_op {
 	bool intact : 1;		/* what comes next is nothing for a sink: kept ends go on as they are */
 	bool peek : 1;			/* bytes that are copied stay on the source until the sink has them */
 	bool pipes : 1;			/* and pipes may be used */
+	bool bypassed : 1;		/* perhaps, by some bytes */
 	unsigned char delim[SPL_DELIM_MAX];
 	struct spl_event ev;
 	struct user_flow flow[];
@@ -162,9 +166,18 @@ struct user_hop {
 	void (*tick)(struct user *u);
 };
 
+/* Of a pair without a limit, whose bytes may go without us. */
+struct user_bypass {
+	void (*begin)(struct user_op *op);
+	void (*hold)(struct user_flow *flow, bool held);	/* nothing is to overtake what it takes from its source */
+	void (*look)(struct user_op *op);	/* brings its figures up to date */
+	void (*end)(struct user_op *op);	/* they are final, and nothing bypasses us any more */
+};
+
 struct user {
 	struct spl *spl;
 	const struct user_hop *hop;	/* NULL: on the engine user */
+	const struct user_bypass *bypass;	/* NULL: nobody asked for it */
 	struct sockmap_attachment *attachment;
 	struct sockmap_ports *ports;
 	struct sockmap_waits *waits;

@@ -95,6 +95,8 @@ static void heed_size(struct user_flow *flow, bool full)
 	flow->streak = 0;
 	flow->bulk = can_bulk(flow);
 	flow->op->pipes = flow->bulk;
+	if (flow->bulk && flow->sender)
+		flow->src->user->bypass->hold(flow, true);
 }
 
 static void end_bulk(struct user_flow *flow)
@@ -342,6 +344,8 @@ static enum user_verdict step(struct user *u, struct user_flow *flow, size_t *sh
 			return USER_WANTS_WRITE;
 		return flow->out ? push_out(u, flow, share) : drain_pipe(u, flow, share);
 	}
+	if (flow->held && !flow->bulk)
+		u->bypass->hold(flow, false);
 	if (ends(u, flow))
 		return flow->closing ? USER_WANTS_WRITE : may_run(flow) ? USER_MORE : USER_OVER;
 	if (!(flow->src->ready & USER_READABLE))

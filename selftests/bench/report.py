@@ -13,7 +13,7 @@ class Figure:
 
 
 # Shown beside the others, and not what "user" has to reach: no relay at all, and what other designs would do.
-ALONE = ("direct", "user", "copy", "uring", "sockmap", "local", "nginx-half")
+ALONE = ("direct", "user", "copy", "uring", "sockmap", "local", "bypass", "nginx-half")
 
 
 class Results:

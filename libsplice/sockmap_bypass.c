@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/*
+ * Past the relay: each way of a pair whose two peers were learned may go from peer to peer; bpf/bypass.bpf.h decides that with each
+ * send. What goes so is counted there, and the operation's figures are brought up to it whenever somebody looks.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include <bpf/bpf.h>
+
+#include "../bpf/bypass.h"
+#include "sockmap.h"
+
+/* A role is looked at and then taken: one at a time, in the whole process. */
+static pthread_mutex_t engaging = PTHREAD_MUTEX_INITIALIZER;
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
+	return cookie;
+}
+
+static bool run(int program, struct bypass_order *o)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = o, .data_size_in = sizeof(*o));
+
+	return !bpf_prog_test_run_opts(program, &run) && !run.retval;
+}
+
+static bool peer_of(const struct user_sock *end, struct local_key *peer, uint64_t *cookie)
+{
+	struct local_key own;
+
+	return end->hops && sockmap_hop_name(end->fd, &own, peer) &&
+	       !bpf_map_lookup_elem(sockmap_load_maps()->peers, peer, cookie);
+}
+
+static bool engage(struct bypass_order *o)
+{
+	struct bypass_way none = { .phase = BYPASS_OFF };
+	bool ok;
+
+	if (bpf_map_update_elem(sockmap_load_maps()->ways, &o->cookie, &none, BPF_NOEXIST))
+		return false;
+	pthread_mutex_lock(&engaging);
+	ok = run(sockmap_load_maps()->engage, o);
+	pthread_mutex_unlock(&engaging);
+	if (!ok)
+		bpf_map_delete_elem(sockmap_load_maps()->ways, &o->cookie);
+	return ok;
+}
+
+/* What the relay itself has to send first is not overtaken. */
+static void begin_flow(struct user_flow *flow)
+{
+	struct bypass_order o = {
+		.source = cookie_of(flow->src->fd), .sink = cookie_of(flow->dst->fd),
+		.phase = flow->out ? BYPASS_HELD : BYPASS_OPEN,
+	};
+	uint64_t target;
+
+	if (!peer_of(flow->src, &o.sender, (uint64_t *)&o.cookie) || !peer_of(flow->dst, &o.target, &target) || !engage(&o))
+		return;
+	flow->sender = o.cookie;
+	flow->held = flow->out;
+}
+
+static void begin(struct user_op *op)
+{
+	begin_flow(&op->flow[0]);
+	begin_flow(&op->flow[1]);
+	if (!op->flow[0].sender && !op->flow[1].sender)
+		return;
+	/* a byte leaves the source when the sink has it: that is how the kernel sees that none is in between; or the way is held */
+	op->peek = true;
+}
+
+static void steer(const struct user_flow *flow, enum bypass_phase phase)
+{
+	struct bypass_order o = { .cookie = flow->sender, .phase = phase };
+
+	run(sockmap_load_maps()->steer, &o);
+}
+
+static void hold(struct user_flow *flow, bool held)
+{
+	steer(flow, held ? BYPASS_HELD : BYPASS_OPEN);
+	flow->held = held;
+}
+
+static void look_at(struct user_flow *flow)
+{
+	struct bypass_way w;
+	uint64_t moved;
+
+	if (!flow->sender || bpf_map_lookup_elem(sockmap_load_maps()->ways, &flow->sender, &w))
+		return;
+	flow->bytes += w.to.bytes - flow->crossed;
+	flow->crossed = w.to.bytes;
+	moved = w.moved_ns / 1000000;
+	if (moved > flow->op->moved)
+		flow->op->moved = moved;
+}
+
+static void look(struct user_op *op)
+{
+	look_at(&op->flow[0]);
+	look_at(&op->flow[1]);
+}
+
+/* Whatever was redirected counts as delivered, nothing is any more. */
+static void end(struct user_op *op)
+{
+	struct user_flow *flow;
+
+	for (flow = op->flow; flow < op->flow + 2; flow++) {
+		if (!flow->sender)
+			continue;
+		steer(flow, BYPASS_OFF);
+		look_at(flow);
+		bpf_map_delete_elem(sockmap_load_maps()->ways, &flow->sender);
+		flow->sender = 0;
+		flow->held = false;
+	}
+}
+
+const struct user_bypass sockmap_bypass = { .begin = begin, .hold = hold, .look = look, .end = end };

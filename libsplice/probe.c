@@ -30,6 +30,26 @@ static const char *advice_kmod(int error)
 	}
 }
 
+static const char *advice_sockmap(int error, const char *cgroup)
+{
+	if (!cgroup)
+		return "name the directory of a cgroup v2 that has the local peers, and them alone: --cgroup PATH";
+	switch (error) {
+	case -EPERM:
+	case -EACCES:
+		return "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON in the first user namespace";
+	case -ENOENT:
+		return "make the directory where the cgroup v2 is mounted, and start the local peers in it";
+	case -EINVAL:
+	case -ENOTDIR:
+		return "name a directory below where the cgroup v2 is mounted: grep cgroup2 /proc/mounts";
+	case -EOPNOTSUPP:
+		return "use a kernel from 6.1.122 or 6.12.4 on, with BTF, CGROUP_BPF and BPF_STREAM_PARSER, or another engine";
+	default:
+		return "";
+	}
+}
+
 /*
  * fds[0] listens, fds[1] is connected to it: the connection is there without being accepted, as
  * long as the listener is. False: the loopback device does not serve. Either way the caller
@@ -70,9 +90,9 @@ int spl_probe_forward(struct spl *s)
 	return r < 0 ? r : 0;
 }
 
-static void probe_one(struct spl_probe *p, enum spl_engine engine)
+static void probe_one(struct spl_probe *p, enum spl_engine engine, const char *cgroup)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = engine };
+	struct spl_open_opts opts = { .sz = sizeof(opts), .engine = engine, .cgroup = cgroup };
 	struct spl *s;
 
 	*p = (struct spl_probe) { .engine = engine };
@@ -85,10 +105,12 @@ static void probe_one(struct spl_probe *p, enum spl_engine engine)
 		snprintf(p->reason, sizeof(p->reason), "%s", spl_strerror_last(s));
 	if (p->error && engine == SPL_ENGINE_KMOD)
 		snprintf(p->advice, sizeof(p->advice), "%s", advice_kmod(p->error));
+	if (p->error && engine == SPL_ENGINE_SOCKMAP)
+		snprintf(p->advice, sizeof(p->advice), "%s", advice_sockmap(p->error, cgroup));
 	spl_close(s);
 }
 
-int spl_probe(struct spl_probe *out, size_t n)
+int spl_probe(struct spl_probe *out, size_t n, const char *cgroup)
 {
 	static const enum spl_engine all[SPL_PROBE_ENGINES] = {
 		SPL_ENGINE_KMOD, SPL_ENGINE_SOCKMAP, SPL_ENGINE_USER,
@@ -97,6 +119,6 @@ int spl_probe(struct spl_probe *out, size_t n)
 	size_t i;
 
 	for (i = 0; out && i < n && i < SPL_PROBE_ENGINES; i++)
-		probe_one(&out[i], all[i]);
+		probe_one(&out[i], all[i], cgroup);
 	return (int)i;
 }

@@ -15,8 +15,8 @@ struct spl_probe {
 	char advice[160];		/* what to do about it; empty when nothing helps */
 };
 
-/* Tries each engine, at most n of them, best first. Returns how many lines were filled. */
-SPL_API int spl_probe(struct spl_probe *out, size_t n);
+/* Tries each engine, at most n of them, best first; cgroup: for sockmap, or NULL. Returns how many lines were filled. */
+SPL_API int spl_probe(struct spl_probe *out, size_t n, const char *cgroup);
 
 /* spl_next() and spl_wait() also return, with 0, when fd is readable. One descriptor at most, open as long as s is. */
 SPL_API int spl_also(struct spl *s, int fd);

@@ -5,6 +5,9 @@
  * before 6.12.4, do not count them: nothing would bound what waits for a peer.
  */
 #define _GNU_SOURCE
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sock_diag.h>
@@ -107,6 +110,18 @@ static bool splices(int from, int to)
 	return does;
 }
 
+/* Without it newer kernels refuse storage for sockets. */
+static bool has_cmpxchg16b(void)
+{
+#ifdef __x86_64__
+	unsigned int a, b, c = 0, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_CMPXCHG16B);
+#else
+	return true;
+#endif
+}
+
 static int try(struct spl *s, int fds[3], bool *pipes)
 {
 	struct local_key sink, peer;
@@ -119,6 +134,8 @@ static int try(struct spl *s, int fds[3], bool *pipes)
 	if (bpf_map_update_elem(sockmap_load_maps()->peers, &peer, &value, BPF_ANY))
 		return errno == EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no sockmap for TCP: %s", strerror(errno));
 	r = sockmap_hop_enter(fds[1], &peer, false);
+	if (r && r != -EBUSY && !has_cmpxchg16b())
+		return spl_refuse(s, -EOPNOTSUPP, "the kernel gives sockets no storage on a processor without cmpxchg16b: %s", strerror(-r));
 	if (r)
 		return r == -EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no program for a socket: %s", strerror(-r));
 	r = exchange(s, fds[1], fds[2]);

@@ -6,6 +6,7 @@ Addresses, targets in turn and on failure, limits, metrics, drain, signals. Runs
 ENGINE=user: the engine. SPLICECTL=FILE: the program, otherwise the tree's. Arguments: some of the tests, by name.
 """
 import hashlib
+import json
 import os
 import re
 import resource
@@ -510,6 +511,25 @@ def auto_says_what_it_takes():
         carries(relay, server)
     with closing(listen()) as server, Relay("--quiet", to=[server.getsockname()], engine="auto") as relay:
         assert not relay.said()
+
+
+def probe_sockmap(*options):
+    done = subprocess.run([SPLICECTL, "--json", "probe", *options], capture_output=True, text=True)
+    return next(e for e in json.loads(done.stdout)["engines"] if e["engine"] == "sockmap")
+
+
+@test
+def probe_explains_sockmap():
+    said = probe_sockmap()
+    assert not said["works"] and "--cgroup" in said["advice"], said
+    said = probe_sockmap("--cgroup", "/tmp")
+    assert not said["works"] and "is not a directory of a cgroup v2" in said["reason"] and "/proc/mounts" in said["advice"], said
+    said = probe_sockmap("--cgroup", "/tmp/is-not-there")
+    assert not said["works"] and "No such file" in said["reason"] and "make the directory" in said["advice"], said
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+    if mounts and os.geteuid():
+        said = probe_sockmap("--cgroup", mounts[0])
+        assert not said["works"] and "CAP_BPF" in said["reason"] and "CAP_BPF" in said["advice"], said
 
 
 def main():

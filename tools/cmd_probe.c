@@ -24,7 +24,7 @@ static const struct {
 	const char *name;
 	unsigned int bit;
 } capabilities[] = {
-	{ "CAP_NET_ADMIN", 12 }, { "CAP_SYS_MODULE", 16 }, { "CAP_SYS_ADMIN", 21 }, { "CAP_BPF", 39 },
+	{ "CAP_NET_ADMIN", 12 }, { "CAP_SYS_MODULE", 16 }, { "CAP_SYS_ADMIN", 21 }, { "CAP_PERFMON", 38 }, { "CAP_BPF", 39 },
 };
 
 static const struct {
@@ -93,6 +93,8 @@ static void consider_privilege(const struct machine *m, struct spl_probe *p)
 	snprintf(p->advice, sizeof(p->advice), "run as root, or set net.sksplice.unprivileged=1");
 }
 
+static const char *cgroup;		/* for sockmap; NULL: none was named */
+
 /* What a working engine promises only to a program that requires it. */
 static uint32_t promises_on_request(const struct spl_probe *p)
 {
@@ -100,7 +102,9 @@ static uint32_t promises_on_request(const struct spl_probe *p)
 	struct spl *s;
 
 	for (size_t i = 0; i < ARRAY_SIZE(promises) && !p->error; i++) {
-		struct spl_open_opts opts = { .sz = sizeof(opts), .engine = p->engine, .require = promises[i].bit };
+		struct spl_open_opts opts = {
+			.sz = sizeof(opts), .engine = p->engine, .require = promises[i].bit, .cgroup = cgroup,
+		};
 
 		if (p->caps & promises[i].bit || spl_open(&s, &opts))
 			continue;
@@ -156,10 +160,11 @@ static void print_machine(const struct machine *m)
 /* What a program that names no engine gets: "" for none. */
 static const char *chosen(void)
 {
+	struct spl_open_opts opts = { .sz = sizeof(opts), .cgroup = cgroup };
 	struct spl *s;
 	const char *name;
 
-	if (spl_open(&s, NULL))
+	if (spl_open(&s, &opts))
 		return "";
 	name = spl_engine_name(spl_engine(s));
 	spl_close(s);
@@ -226,14 +231,16 @@ static void print_json(const struct machine *m, const struct spl_probe *p, size_
 
 int cmd_probe(const struct command *cmd, int argc, char **argv)
 {
+	static const struct option options[] = { { "cgroup", required_argument, NULL, 'c' }, CLI_COMMON_OPTIONS };
 	struct spl_probe engines[SPL_PROBE_ENGINES] = { 0 };
 	struct machine machine;
 	bool works = false;
 	int n;
 
-	cli_option(cmd, argc, argv, cli_common_options);
+	while (cli_option(cmd, argc, argv, options) != -1)
+		cgroup = optarg;
 	cli_no_operands(cmd, argc, argv);
-	n = spl_probe(engines, SPL_PROBE_ENGINES);
+	n = spl_probe(engines, SPL_PROBE_ENGINES, cgroup);
 	if (n < 0) {
 		cli_error("cannot probe: %s", strerror(-n));
 		return CLI_FAILED;

@@ -168,13 +168,14 @@ static void parse_options(const struct command *cmd, struct relay_options *o, in
 }
 
 /* What the probe advises for those engines that were asked for. */
-static void advise(enum spl_engine engine)
+static void advise(enum spl_engine engine, const char *cgroup)
 {
 	struct spl_probe found[SPL_PROBE_ENGINES] = { 0 };
-	int n = spl_probe(found, ARRAY_SIZE(found));
+	int n = spl_probe(found, ARRAY_SIZE(found), cgroup);
 
 	for (int i = 0; i < n; i++)
-		if (*found[i].advice && (engine == SPL_ENGINE_AUTO || engine == found[i].engine))
+		if (*found[i].advice && (engine == found[i].engine ||
+		    (engine == SPL_ENGINE_AUTO && (cgroup || found[i].engine != SPL_ENGINE_SOCKMAP))))
 			cli_error("engine %s: %s", spl_engine_name(found[i].engine), found[i].advice);
 }
 
@@ -187,7 +188,7 @@ static void say_engine(const struct spl *spl)
 	fprintf(stderr, "relay: engine %s", spl_engine_name(spl_engine(spl)));
 	if (named && *named && strcmp(named, "auto"))
 		fprintf(stderr, ", as SPL_ENGINE says");
-	else if (spl_engine(spl) != SPL_ENGINE_KMOD && spl_probe(&kmod, 1) == 1 && kmod.error)
+	else if (spl_engine(spl) != SPL_ENGINE_KMOD && spl_probe(&kmod, 1, NULL) == 1 && kmod.error)
 		fprintf(stderr, "; not kmod: %s", *kmod.reason ? kmod.reason : strerror(-kmod.error));
 	fputc('\n', stderr);
 }
@@ -236,7 +237,7 @@ static int open_engine(struct spl **spl, const struct relay_options *o)
 	cli_error("no engine: %s", spl_strerror_last(NULL));
 	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EINVAL)
 		return CLI_FAILED;
-	advise(o->engine);
+	advise(o->engine, o->cgroup);
 	return CLI_UNAVAILABLE;
 }
 

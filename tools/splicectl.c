@@ -18,7 +18,9 @@ static int cmd_help(const struct command *cmd, int argc, char **argv);
 
 static const struct command commands[] = {
 	{
-		.name = "probe", .args = "", .run = cmd_probe, .options = "",
+		.name = "probe", .args = "[--cgroup PATH]", .run = cmd_probe,
+		.options =
+		"  --cgroup PATH           try sockmap with this directory of a cgroup v2\n",
 		.summary = "say which engines work here, and why the others do not",
 	}, {
 		.name = "relay", .args = "--listen ADDR --to ADDR [OPTION]...", .run = cmd_relay, .no_json = true,

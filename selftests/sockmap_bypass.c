@@ -114,6 +114,21 @@ TEST_F_TIMEOUT(sockmap_bypass, begins_again_after_a_stall, 120)
 	ends(token, SPL_EOF, 0, pos);
 }
 
+/* Sent by the program before, through TCP, and not read yet. */
+TEST_F(sockmap_bypass, stays_behind_what_tcp_has)
+{
+	uint64_t token;
+
+	ASSERT_EQ(0, put(self->r.b, SEED, 0, 1000));
+	ASSERT_EQ(0, put(self->r.a, SEED + 1, 0, 1000));
+	relayed(NULL);
+	ASSERT_EQ(0, put(self->r.c, SEED, 1000, 5000));
+	ASSERT_EQ(0, put(self->r.s, SEED + 1, 1000, 5000));
+	EXPECT_EQ(0, COUNTED(BYPASS_BYTES));
+	ASSERT_EQ(0, take(self->r.s, SEED, 0, 6000));
+	ASSERT_EQ(0, take(self->r.c, SEED + 1, 0, 6000));
+}
+
 TEST_F(sockmap_bypass, prefix_goes_first)
 {
 	static uint8_t prefix[60000];

@@ -14,6 +14,9 @@
  * The sender is locked, so that it adds nothing; each of these, once true, stays so until it does. Reading them one by one is
  * therefore as good as at once.
  */
+#include "bypass.h"
+
+enum sock_flags { SOCK_ZEROCOPY = 1 };	/* the kernel has another number */
 #define SOCK_ZEROCOPY_BIT (1ul << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY))
 
 struct {

@@ -17,7 +17,6 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "bypass.h"
 #include "local.h"
 
 #define AF_INET		2
@@ -41,7 +40,6 @@ struct sock_common {
 	unsigned long skc_flags;
 	atomic64_t skc_cookie;
 } KERNEL;
-enum sock_flags { SOCK_ZEROCOPY = 1 };	/* the kernel has another number */
 struct sock {
 	struct sock_common __sk_common;
 	struct { atomic_t rmem_alloc; } KERNEL sk_backlog;
@@ -450,5 +448,4 @@ int hop(struct sk_msg_md *msg)
 }
 
 #include "bypass.bpf.h"
-
 char local_license[] SEC("license") = "GPL";

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
-/* The engine sockmap, its beginning and its end. All the rest is the engine user's, with the hooks of sockmap_hop.c. */
+/*
+ * The engine sockmap, its beginning and its end. All the rest is the engine user's, with the hooks of sockmap_hop.c where a
+ * cgroup is named, local mode; of sockmap_mover.c where none is, sk_skb mode.
+ */
 #include <errno.h>
 
 #include "probe.h"
@@ -7,18 +10,18 @@
 
 #ifdef SPL_SOCKMAP
 
-#include "sockmap.h"
+#include <string.h>
+#include <unistd.h>
 
-int sockmap_open(struct spl *s)
+#include "sockmap.h"
+#include "sockmap_skb.h"
+
+static int open_local(struct spl *s)
 {
 	struct sockmap_attachment *attachment;
 	struct user *u;
-	int r;
+	int r = sockmap_load_get(s, s->cgroup, &attachment);
 
-	if (!s->cgroup)
-		return spl_refuse(s, -EOPNOTSUPP, "the engine sockmap needs a cgroup: name the directory of the cgroup v2 that has "
-				  "the local peers in spl_open_opts.cgroup");
-	r = sockmap_load_get(s, s->cgroup, &attachment);
 	if (r)
 		return r;
 	r = user_open(s);
@@ -32,12 +35,48 @@ int sockmap_open(struct spl *s)
 	return 0;
 }
 
+static int load_skb(struct spl *s)
+{
+	int r = sockmap_skb_get();
+
+	if (r == -EPERM)
+		return spl_refuse(s, r, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
+	return r ? spl_refuse(s, r, "the kernel does not take the programs that redirect streams: %s", strerror(-r)) : 0;
+}
+
+/* Whoever wants what waits for a sink back cannot have it from the kernel. */
+static int open_skb(struct spl *s)
+{
+	int r;
+
+	if (s->caps & SPL_CAP_LOSSLESS)
+		return spl_refuse(s, -EOPNOTSUPP, "without a cgroup the engine sockmap cannot give back what waits for a sink");
+	r = load_skb(s);
+	if (r)
+		return r;
+	r = user_open(s);
+	if (r)
+		sockmap_skb_put(false);
+	else
+		((struct user *)s->priv)->mover = &sockmap_mover;
+	return r;
+}
+
+int sockmap_open(struct spl *s)
+{
+	return s->cgroup ? open_local(s) : open_skb(s);
+}
+
 void sockmap_close(struct spl *s)
 {
 	struct sockmap_attachment *attachment = ((struct user *)s->priv)->attachment;
+	bool inherited = ((struct user *)s->priv)->pid != getpid();
 
 	user_close(s);
-	sockmap_load_put(attachment);
+	if (attachment)
+		sockmap_load_put(attachment);
+	else
+		sockmap_skb_put(inherited);
 }
 
 int spl_sockmap_counts(uint64_t *out, size_t n)

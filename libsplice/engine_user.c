@@ -101,7 +101,11 @@ static int deliver(struct user *u)
 		TAILQ_REMOVE(&u->done, op, done);
 		op->public->priv = NULL;
 		spl_op_end(u->spl, &op->ev);
-		user_op_free(u, op);
+		op->public = NULL;
+		if (op->phase == USER_LEAVING)
+			TAILQ_INSERT_TAIL(&u->leaving, op, done);
+		else
+			user_op_free(u, op);
 		n = 1;
 	}
 	u->spl->behind = !TAILQ_EMPTY(&u->run);
@@ -158,7 +162,7 @@ static struct user_op *find(struct spl *s, uint64_t token)
 {
 	struct user_op *op = spl_op_find(s, token)->priv;
 
-	if (op && op->phase != USER_ENDED)
+	if (op && op->phase < USER_LEAVING)
 		return op;
 	spl_refuse(s, -ENOENT, "the operation has ended");
 	return NULL;
@@ -175,6 +179,7 @@ int user_open(struct spl *s)
 	u->pid = getpid();
 	TAILQ_INIT(&u->run);
 	TAILQ_INIT(&u->done);
+	TAILQ_INIT(&u->leaving);
 	SLIST_INIT(&u->pipes);
 	s->priv = u;
 	u->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -195,7 +200,7 @@ static void end_at_close(struct spl_op *public, void *user)
 	struct user_op *op = public->priv;
 	struct user *u = user;
 
-	if (!op || op->phase == USER_ENDED)
+	if (!op || op->phase >= USER_LEAVING)
 		return;
 	if (u->pid != getpid())
 		user_op_disown(u, op);
@@ -214,6 +219,7 @@ void user_close(struct spl *s)
 	if (u->pid == getpid())
 		round_end(u);
 	deliver(u);
+	user_leave_all(u);
 	free_dead(u);
 	user_pipe_free_all(u);
 	if (u->timerfd >= 0)
@@ -242,6 +248,8 @@ static int begin(struct user *u, struct user_op *op, const struct spl_request *r
 	if (r)
 		return r;
 	r = check_room(u->spl, op);
+	if (!r && u->mover)
+		r = u->mover->admit(u, op);
 	if (!r)
 		r = user_phase_begin(u, op);
 	if (r)
@@ -281,7 +289,7 @@ static int user_cancel(struct spl *s, uint64_t token)
 	if (!op)
 		return -ENOENT;
 	round_begin(u);
-	user_phase_end(u, op, SPL_CANCELED, 0);
+	user_leave(u, op);
 	round_end(u);
 	return 0;
 }
@@ -307,6 +315,8 @@ static int settle(struct spl *s, struct user_op *op)
 {
 	unsigned int i;
 
+	if (op->kernel && !user_leave_kernel(s->priv, op))
+		return spl_refuse(s, -EAGAIN, "bytes are on their way to a sink in the kernel: try again");
 	for (i = 0; i < op->flows && op->phase != USER_ENDED; i++)
 		if (user_flow_holds(&op->flow[i]))
 			user_flow_queue(s->priv, &op->flow[i]);
@@ -368,11 +378,16 @@ static enum spl_wants wants(const struct user_op *op, const struct user_flow *fl
 
 static int user_stat(struct spl *s, uint64_t token, struct spl_stat *out)
 {
-	const struct user_op *op = find(s, token);
+	struct user_op *op = find(s, token);
 	uint64_t now = user_timer_now();
+	struct user *u = s->priv;
+	unsigned int i;
 
 	if (!op)
 		return -ENOENT;
+	for (i = 0; i < op->flows; i++)
+		if (op->flow[i].kernel)
+			u->mover->look(u, &op->flow[i]);
 	*out = (struct spl_stat) {
 		.bytes = op->flow[0].bytes,
 		.age_ms = now - op->began,

@@ -38,7 +38,7 @@ struct spl_open_opts {
 	size_t sz;
 	enum spl_engine engine;
 	uint32_t require;               /* caps, else -EOPNOTSUPP */
-	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: none */
+	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: see Documentation/engines.md */
 };
 
 SPL_API int  spl_open(struct spl **out, const struct spl_open_opts *opts);    /* opts may be NULL: AUTO */

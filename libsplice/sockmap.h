@@ -28,6 +28,9 @@ extern const struct user_hop sockmap_hop;
 bool sockmap_hop_name(int fd, struct local_key *own, struct local_key *peer);
 bool sockmap_hop_enter(int fd, uint64_t name, const struct local_key *peer, bool learned);
 
+/* sockmap_mover.c */
+extern const struct user_mover sockmap_mover;
+
 /* sockmap_test.c */
 int sockmap_test(struct spl *s);
 

@@ -197,6 +197,10 @@ int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **ou
 
 	if (!f)
 		return -ENOMEM;
+	if (sockmap_maps_inherited()) {
+		free(f);
+		return -EOPNOTSUPP;
+	}
 	f->source = source;
 	f->sink = sink;
 	f->limit = n;
@@ -205,6 +209,8 @@ int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **ou
 		sockmap_maps_lock();
 		err = join(f);
 		sockmap_maps_unlock();
+		if (err != -EBUSY && err != -ENFILE && err != -ENOMEM && err)
+			err = -EOPNOTSUPP;
 	}
 	if (err) {
 		free(f);
@@ -246,6 +252,7 @@ static bool pump_once(struct sockmap_flow *f, char *chunk)
 {
 	uint64_t left = f->limit - taken(f);
 	ssize_t n, sent;
+	int error;
 
 	if (!left) {
 		over(f, SOCKMAP_DONE, 0);
@@ -269,9 +276,11 @@ static bool pump_once(struct sockmap_flow *f, char *chunk)
 			over(f, SOCKMAP_SINK_FAILED, errno);
 		return false;
 	}
-	recv(f->source, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT);
 	f->pumped += (uint64_t)sent;
-	return true;
+	error = sockmap_tcp_consume(f->source, (size_t)sent);
+	if (error)
+		source_failed(f, -error);
+	return !error;
 }
 
 static void pump(struct sockmap_flow *f)
@@ -310,7 +319,7 @@ static void fill(const struct sockmap_flow *f, const struct tcp_info *sink, stru
 	struct pollfd room = { .fd = f->sink, .events = POLLOUT };
 
 	st->phase = f->phase;
-	st->error = f->error;
+	st->error = f->error ? f->error : f->source_error;
 	st->bytes = accepted(f, sink);
 	st->backlog = taken(f) - st->bytes;
 	st->source_events = f->source_events;
@@ -371,13 +380,18 @@ void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
 /* ---- ending */
 
 /* Whether the kernel has read more than it gave to the sink. */
-static bool bytes_lost(const struct sockmap_flow *f)
+static bool bytes_lost(struct sockmap_flow *f)
 {
 	struct tcp_info info;
 	uint64_t now;
+	int err;
 
-	if (sockmap_tcp_info(f->source, &info) || sockmap_tcp_read(f->source, &now))
+	if (sockmap_tcp_info(f->source, &info))
 		return false;
+	if ((err = sockmap_tcp_read(f->source, &now))) {
+		f->source_error = -err;
+		return false;
+	}
 	if (!sockmap_tcp_open(info.tcpi_state))
 		return false;	/* a FIN is in these figures */
 	return !sockmap_tcp_urgent(f->source) && now - f->source_at > taken(f);
@@ -408,6 +422,22 @@ int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 	lost = f->lost || f->way->lost;
 	part(f);
 	return lost ? -EIO : 0;
+}
+
+uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog)
+{
+	struct tcp_info sink;
+	uint64_t bytes = sockmap_tcp_info(f->sink, &sink) ? 0 : accepted(f, &sink);
+
+	*backlog = taken(f) - bytes;
+	return bytes;
+}
+
+void sockmap_skb_forget(struct sockmap_flow *f)
+{
+	if (flows[f->number] == f)
+		flows[f->number] = NULL;
+	free(f);
 }
 
 void sockmap_skb_drop(struct sockmap_flow *f)

@@ -339,6 +339,8 @@ static enum user_verdict step(struct user *u, struct user_flow *flow, size_t *sh
 	}
 	if (ends(u, flow))
 		return flow->closing ? USER_WANTS_WRITE : may_run(flow) ? USER_MORE : USER_OVER;
+	if (flow->kernel || (flow->op->kernel && !flow->offered))
+		return u->mover->run(u, flow);
 	if (!(flow->src->ready & USER_READABLE))
 		return USER_WANTS_READ;
 	if (!room)

@@ -249,6 +249,9 @@ int user_sock_error(struct user_sock *sock)
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
 	error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
+	/* a parser's that has stopped: see bpf/sockmap.bpf.c */
+	if (error == EAGAIN)
+		error = 0;
 	/* and of TLS, whose work went on after a reset, by its own word for whatever hinders it */
 	if (((!error && !sock->error) || (error == EBADMSG && sock->tls)) && user_sock_over(sock))
 		error = ECONNRESET;

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* sockmap_object.c: see sockmap_object.h. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sockmap_object.h"
+
+static pthread_mutex_t listening = PTHREAD_MUTEX_INITIALIZER;
+static libbpf_print_fn_t before;
+static char *heard;
+
+static int note(enum libbpf_print_level level, const char *format, va_list args)
+{
+	if (level == LIBBPF_WARN && !heard[0]) {
+		vsnprintf(heard, SOCKMAP_REASON, format, args);
+		heard[strcspn(heard, "\n")] = '\0';
+	}
+	return 0;
+}
+
+void sockmap_object_listen(char reason[SOCKMAP_REASON])
+{
+	pthread_mutex_lock(&listening);
+	heard = reason;
+	heard[0] = '\0';
+	before = libbpf_set_print(note);
+}
+
+void sockmap_object_hush(void)
+{
+	libbpf_set_print(before);
+	pthread_mutex_unlock(&listening);
+}
+
+int sockmap_object_load(const char *from, const char *to, char reason[SOCKMAP_REASON], struct bpf_object **out)
+{
+	int r;
+
+	sockmap_object_listen(reason);
+	*out = bpf_object__open_mem(from, (size_t)(to - from), NULL);
+	r = *out ? bpf_object__load(*out) : -errno;
+	sockmap_object_hush();
+	return r;
+}

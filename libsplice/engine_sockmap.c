@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "listed.h"
 #include "probe.h"
 #include "user.h"
 
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "sockmap.h"
+#include "sockmap_list.h"
 #include "sockmap_skb.h"
 
 static int open_local(struct spl *s)
@@ -32,6 +34,8 @@ static int open_local(struct spl *s)
 	u = s->priv;
 	u->hop = &sockmap_hop;
 	u->attachment = attachment;
+	sockmap_list_get();
+	u->book = &sockmap_book;
 	return 0;
 }
 
@@ -47,6 +51,7 @@ static int load_skb(struct spl *s)
 /* Whoever wants what waits for a sink back cannot have it from the kernel. */
 static int open_skb(struct spl *s)
 {
+	struct user *u;
 	int r;
 
 	if (s->caps & SPL_CAP_LOSSLESS)
@@ -55,11 +60,16 @@ static int open_skb(struct spl *s)
 	if (r)
 		return r;
 	r = user_open(s);
-	if (r)
+	if (r) {
 		sockmap_skb_put(false);
-	else
-		((struct user *)s->priv)->mover = &sockmap_mover;
-	return r;
+		return r;
+	}
+	u = s->priv;
+	u->mover = &sockmap_mover;
+	sockmap_list_get();
+	sockmap_list_ways(sockmap_skb_ways());
+	u->book = &sockmap_book;
+	return 0;
 }
 
 int sockmap_open(struct spl *s)
@@ -73,6 +83,7 @@ void sockmap_close(struct spl *s)
 	bool inherited = ((struct user *)s->priv)->pid != getpid();
 
 	user_close(s);
+	sockmap_list_put(inherited);
 	if (attachment)
 		sockmap_load_put(attachment);
 	else
@@ -108,6 +119,12 @@ int spl_sockmap_counts(uint64_t *out, size_t n)
 	(void)out;
 	(void)n;
 	return -EOPNOTSUPP;
+}
+
+int spl_sockmap_listed(struct spl_listed **out)
+{
+	*out = NULL;
+	return -ENOENT;
 }
 
 #endif

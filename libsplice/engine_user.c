@@ -276,6 +276,8 @@ static int user_start(struct spl *s, const struct spl_request *req, struct spl_o
 		user_op_free(u, op);
 	} else {
 		*token = public->token;
+		if (u->book)
+			u->book->add(u, op);
 	}
 	round_end(u);
 	return r;

@@ -84,6 +84,11 @@ static int load(void)
 	return 0;
 }
 
+int sockmap_skb_ways(void)
+{
+	return map_fd(object, "ways");
+}
+
 bool sockmap_maps_inherited(void)
 {
 	return owner != getpid();

@@ -197,14 +197,10 @@ int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **ou
 
 	if (!f)
 		return -ENOMEM;
-	if (sockmap_maps_inherited()) {
-		free(f);
-		return -EOPNOTSUPP;
-	}
 	f->source = source;
 	f->sink = sink;
 	f->limit = n;
-	err = look_at_ends(f);
+	err = sockmap_maps_inherited() ? -EOPNOTSUPP : look_at_ends(f);
 	if (!err) {
 		sockmap_maps_lock();
 		err = join(f);
@@ -431,6 +427,11 @@ uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog)
 
 	*backlog = taken(f) - bytes;
 	return bytes;
+}
+
+uint32_t sockmap_skb_number(const struct sockmap_flow *f)
+{
+	return f->number;
 }
 
 void sockmap_skb_forget(struct sockmap_flow *f)

@@ -69,6 +69,10 @@ void sockmap_skb_drop(struct sockmap_flow *f);
 /* Bytes that the sink has accepted, and how many more were taken from the source. Changes nothing. */
 uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog);
 
+/* Of the map "ways", and in it of this flow. */
+int sockmap_skb_ways(void);
+uint32_t sockmap_skb_number(const struct sockmap_flow *f);
+
 /* In a child of the process that began it: gives the memory back and leaves the flow alone, which is the parent's. */
 void sockmap_skb_forget(struct sockmap_flow *f);
 

@@ -125,6 +125,7 @@ struct user_op {
 		uint64_t due;		/* CLOCK_MONOTONIC, ms */
 		uint32_t place;		/* in user->timers, from 1; 0: not there */
 	} timer;
+	void *record;			/* of u->book; NULL: none */
 	uint64_t began, moved;		/* ms; moved: when a byte last did */
 	uint64_t user_data;
 	struct spl_bytes *suffix;
@@ -169,10 +170,18 @@ struct user_mover {
 	void (*drop)(struct user *u, struct user_flow *flow, bool inherited);	/* at once */
 };
 
+/* Writes down which splices there are, for others to read. */
+struct user_book {
+	void (*add)(struct user *u, struct user_op *op);	/* may set op->record */
+	void (*note)(struct user_op *op);			/* of one with a record, as do the rest */
+	void (*remove)(struct user *u, struct user_op *op);
+};
+
 struct user {
 	struct spl *spl;
 	const struct user_hop *hop;	/* NULL: on the engine user */
 	const struct user_mover *mover;	/* NULL: nobody but the engine moves anything */
+	const struct user_book *book;	/* NULL: there is none */
 	struct sockmap_attachment *attachment;
 	int epoll;
 	int asked_for;			/* the caller's descriptor, for the sentence of a refusal */

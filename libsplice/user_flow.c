@@ -383,6 +383,8 @@ enum user_verdict user_flow_run(struct user *u, struct user_flow *flow)
 	if (v != USER_OVER)
 		flow->stalled = v == USER_WANTS_READ ? SPL_WANTS_READ :
 				v == USER_WANTS_WRITE ? SPL_WANTS_WRITE : SPL_WANTS_NOTHING;
+	if (flow->op->record)
+		u->book->note(flow->op);
 	return v;
 }
 

@@ -67,6 +67,8 @@ static void depart(struct user *u, struct user_op *op)
 	op->ev.unacked += op->unacked;
 	user_phase_release(u, op);
 	op->phase = USER_LEAVING;
+	if (op->record)
+		u->book->note(op);
 	op->moved = u->now;
 	op->drain_ms = 0;
 	user_phase_look_later(u, op);

@@ -120,6 +120,8 @@ void user_op_free(struct user *u, struct user_op *op)
 {
 	if (op->timed)
 		user_timer_unreserve(u);
+	if (op->record)
+		u->book->remove(u, op);
 	free(op->flow[0].out);
 	free(op->suffix);
 	free(op);

@@ -4,7 +4,7 @@
 # One program per name, with the harness's main(); helpers have their own.
 TESTS := sockmap sockmap_exit forward borrow cancel exclusive splice oneway keep limits prefix delim framer framers framer_behind send drain connecting adopt churn nl_inserts trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
 	 rights events netlink_fuzz stress sosplice ring lib_args ktls ktls_record unix_ends late_shutdown \
-	 sockmap_skb sockmap_skb_end sockmap_skb_tun sockmap_mover
+	 sockmap_skb sockmap_skb_end sockmap_skb_tun sockmap_mover sockmap_list
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven
 

@@ -49,7 +49,7 @@ OBJCOPY		?= objcopy
 $(B)/libsplice.a: $(LIB_OBJS) libsplice/build.mk
 	rm -f $@
 	$(LD) -r -o $(LIB_OBJ_DIR)/all.o $(LIB_OBJS)
-	$(OBJCOPY) --wildcard --localize-symbol='user_*' --localize-symbol='sockmap_*' $(LIB_OBJ_DIR)/all.o
+	$(OBJCOPY) --wildcard --localize-symbol='user_*' --localize-symbol='sockmap_*' --localize-symbol='__odr_asan.*' $(LIB_OBJ_DIR)/all.o
 	$(AR) rcs $@ $(LIB_OBJ_DIR)/all.o
 
 $(B)/libsplice.pc: libsplice/libsplice.pc.in libsplice/build.mk

@@ -193,14 +193,14 @@ TEST_F(sockmap_list, children)
 /* The tool is beside the tests' directory, or where tools are. */
 static int splicectl(const char *arguments, char *out, size_t room)
 {
-	char self[256] = { 0 }, command[512];
+	char self[256] = { 0 }, command[1024];
 	size_t n = 0;
 	FILE *f;
 
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
 		return -errno;
 	*strrchr(self, '/') = '\0';
-	snprintf(command, sizeof(command), "PATH=%s/..:$PATH splicectl %s", self, arguments);
+	snprintf(command, sizeof(command), "PATH=%s/..:%s/../..:$PATH splicectl %s", self, self, arguments);
 	f = popen(command, "r");
 	if (!f)
 		return -errno;

@@ -11,6 +11,7 @@
 
 #ifdef SPL_SOCKMAP
 
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,11 +42,19 @@ static int open_local(struct spl *s)
 
 static int load_skb(struct spl *s)
 {
+	static atomic_bool tested;
 	int r = sockmap_skb_get();
 
 	if (r == -EPERM)
 		return spl_refuse(s, r, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
-	return r ? spl_refuse(s, r, "the kernel does not take the programs that redirect streams: %s", strerror(-r)) : 0;
+	if (r)
+		return spl_refuse(s, r, "the kernel does not take the programs that redirect streams: %s", strerror(-r));
+	if (!tested)
+		r = sockmap_skb_test(s);
+	if (r)
+		sockmap_skb_put(false);
+	tested |= !r;
+	return r;
 }
 
 /* Whoever wants what waits for a sink back cannot have it from the kernel. */

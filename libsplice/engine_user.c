@@ -317,7 +317,7 @@ static int settle(struct spl *s, struct user_op *op)
 {
 	unsigned int i;
 
-	if (op->kernel && !user_leave_kernel(s->priv, op))
+	if (((struct user *)s->priv)->mover && !user_leave_kernel(s->priv, op))
 		return spl_refuse(s, -EAGAIN, "bytes are on their way to a sink in the kernel: try again");
 	for (i = 0; i < op->flows && op->phase != USER_ENDED; i++)
 		if (user_flow_holds(&op->flow[i]))

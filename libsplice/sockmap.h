@@ -33,5 +33,9 @@ extern const struct user_mover sockmap_mover;
 
 /* sockmap_test.c */
 int sockmap_test(struct spl *s);
+bool sockmap_test_connect(int fds[3]);
+
+/* sockmap_skb_test.c */
+int sockmap_skb_test(struct spl *s);
 
 #endif /* SPL_SOCKMAP_H */

@@ -393,26 +393,45 @@ static bool bytes_lost(struct sockmap_flow *f)
 	return !sockmap_tcp_urgent(f->source) && now - f->source_at > taken(f);
 }
 
-/* After this a parser takes nothing any more: the kernel's own answer waits for one that runs. */
-static void stop(struct sockmap_flow *f)
+/*
+ * After this a parser takes nothing any more, and one that runs has ended: the kernel's own answer waits for it. Another may be
+ * on its way, if bytes have come while somebody had the socket: then it is to find out first, and to stop by itself. False: it
+ * has not yet.
+ */
+static bool stop(struct sockmap_flow *f)
 {
+	struct pollfd there = { .fd = f->source, .events = POLLIN };
 	struct tcp_info info;
 
 	__atomic_store_n(&f->way->stop, 1, __ATOMIC_SEQ_CST);
-	sockmap_tcp_info(f->source, &info);
-	if (f->phase == SOCKMAP_MOVING) {
-		leave_kernel(f);
-		f->phase = SOCKMAP_PLAIN;
-		f->lost = bytes_lost(f);
-	}
+	if (f->phase != SOCKMAP_MOVING || sockmap_tcp_info(f->source, &info) || !sockmap_tcp_open(info.tcpi_state))
+		return true;
+	if (__atomic_load_n(&f->way->stopped, __ATOMIC_ACQUIRE) || poll(&there, 1, 0) <= 0 || sockmap_tcp_urgent(f->source))
+		return true;
+	push(f->source);
+	return false;
+}
+
+static void take_out(struct sockmap_flow *f)
+{
+	if (f->phase != SOCKMAP_MOVING)
+		return;
+	leave_kernel(f);
+	f->phase = SOCKMAP_PLAIN;
+	f->lost = bytes_lost(f);
 }
 
 int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 {
-	bool lost;
+	bool lost, heard = stop(f);
 
-	stop(f);
+	if (heard)
+		take_out(f);
 	sockmap_skb_run(f, st);
+	if (st->phase == SOCKMAP_MOVING) {
+		st->tick = true;
+		return -EAGAIN;
+	}
 	if (st->phase < SOCKMAP_EOF && st->backlog)
 		return -EAGAIN;
 	lost = f->lost || f->way->lost;
@@ -444,5 +463,6 @@ void sockmap_skb_forget(struct sockmap_flow *f)
 void sockmap_skb_drop(struct sockmap_flow *f)
 {
 	stop(f);
+	take_out(f);
 	part(f);
 }

@@ -122,12 +122,14 @@ void user_leave_all(struct user *u)
 	}
 }
 
-/* Before its sockets are given back, all has to be through. True: it is, and the flows are the engine's from here on. */
+/* Before its sockets are given back, all has to be through. True: it is. The flows are the engine's from here on. */
 bool user_leave_kernel(struct user *u, struct user_op *op)
 {
 	bool through = try(u, op);
 	unsigned int i;
 
+	/* what was not offered to the kernel yet must not be while the engine settles it */
+	op->kernel = false;
 	for (i = 0; i < op->flows && op->phase != USER_ENDED; i++)
 		user_flow_queue(u, &op->flow[i]);
 	return through;

@@ -36,14 +36,14 @@ short user_sock_poll(const struct user_sock *sock, short events)
 	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
 }
 
-/* Is there something to read? What TLS has decrypted TCP has no more, and of redirected bytes it knows nothing. */
+/* Is there something to read? What TLS has decrypted TCP has no more, and of redirected bytes, or beside them, the ioctl knows nothing. */
 static bool inq(struct user_sock *sock)
 {
 	int n = 0;
 
 	if (!ioctl(sock->fd, FIONREAD, &n) && n)
 		return true;
-	if ((!sock->tls && !sock->user->hop) || (user_sock_poll(sock, 0) & POLLERR))
+	if ((!sock->tls && !sock->user->hop && !sock->user->mover) || (user_sock_poll(sock, 0) & POLLERR))
 		return false;
 	return sock->tls ? user_tls_readable(sock) : user_io_look(sock) > 0;
 }

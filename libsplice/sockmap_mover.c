@@ -151,14 +151,10 @@ static uint64_t look(struct user *u, struct user_flow *flow)
 
 static void drop(struct user *u, struct user_flow *flow, bool inherited)
 {
-	uint64_t backlog;
-
-	if (inherited) {
+	if (inherited)
 		sockmap_skb_forget(flow->kernel);
-	} else {
-		account(u, flow, sockmap_skb_bytes(flow->kernel, &backlog));
-		sockmap_skb_drop(flow->kernel);
-	}
+	else
+		account(u, flow, sockmap_skb_drop(flow->kernel));
 	flow->kernel = NULL;
 }
 

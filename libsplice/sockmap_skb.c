@@ -460,9 +460,15 @@ void sockmap_skb_forget(struct sockmap_flow *f)
 	free(f);
 }
 
-void sockmap_skb_drop(struct sockmap_flow *f)
+uint64_t sockmap_skb_drop(struct sockmap_flow *f)
 {
+	uint64_t backlog, bytes;
+
 	stop(f);
 	take_out(f);
+	/* before the count: until then the sink gets more */
+	bpf_map_delete_elem(sockmap_maps.targets, &f->number);
+	bytes = sockmap_skb_bytes(f, &backlog);
 	part(f);
+	return bytes;
 }

@@ -63,8 +63,8 @@ void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st);
  */
 int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st);
 
-/* The same at once: what waits for the sink is lost. */
-void sockmap_skb_drop(struct sockmap_flow *f);
+/* The same at once: what waits for the sink is lost. Returns how many bytes the sink has accepted. */
+uint64_t sockmap_skb_drop(struct sockmap_flow *f);
 
 /* Bytes that the sink has accepted, and how many more were taken from the source. Changes nothing. */
 uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog);

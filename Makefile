@@ -149,7 +149,7 @@ help:
 	@echo "make demo-kmod       a real download through the module, in a guest"
 	@echo "make check           all tests: on this machine, in a 6.1 guest, in a guest with KASAN and lockdep"
 	@echo "make check-debug     the last of these alone"
-	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers; K=user, sockmap, asan, valgrind: here)"
+	@echo "make test T=NAME     one test, in its guest (K=debug: in the one with the checkers; K=user, sockmap, sk_skb, asan, valgrind: here)"
 	@echo "make soak            200 connections for MINUTES=1 over a bad link, in a guest (K= ENGINE= CONNECTIONS=)"
 	@echo "make bench           our relay side by side with others, six minutes (ROUNDS= ROWS= RELAYS=)"
 	@echo "make bench-kmod      the module beside other relays, instructions counted in guests (KERNELS= ROWS= RELAYS=)"

@@ -6,7 +6,7 @@ LIB_SONAME	:= libsplice.so.1
 LIB_OBJ_DIR	:= $(B)/obj/libsplice
 
 LIB_NAMES	:= args engine_kmod engine_kmod_msg engine_user error genl libsplice open probe queue \
-		   user_busy user_delim user_flow user_io user_op user_option user_phase user_pipe \
+		   user_busy user_delim user_flow user_io user_leave user_op user_option user_phase user_pipe \
 		   user_rights user_sock user_stall user_timer user_tls user_unix wait
 LIB_LIBS	:= -lmnl
 
@@ -14,10 +14,13 @@ LIB_NAMES	+= engine_sockmap
 # Where there is no clang, the engine says so when it is asked for.
 SOCKMAP_OBJS	:= $(addprefix $(LIB_OBJ_DIR)/,engine_sockmap.o sockmap_load.o)
 ifneq ($(shell command -v $(or $(BPF_CLANG),clang)),)
-LIB_NAMES	+= sockmap_bypass sockmap_hop sockmap_load sockmap_ports sockmap_test sockmap_wait
+LIB_NAMES	+= sockmap_bypass sockmap_hop sockmap_list sockmap_listed sockmap_load sockmap_maps sockmap_mover sockmap_object sockmap_ports sockmap_skb sockmap_skb_test sockmap_tcp \
+		   sockmap_test sockmap_wait
 LIB_LIBS	+= -lbpf
 $(SOCKMAP_OBJS): $(B)/bpf/local.bpf.o
 $(SOCKMAP_OBJS): LIB_CFLAGS += -DSPL_SOCKMAP='"$(B)/bpf/local.bpf.o"'
+$(LIB_OBJ_DIR)/sockmap_maps.o: $(B)/bpf/sockmap.bpf.o
+$(LIB_OBJ_DIR)/sockmap_maps.o: LIB_CFLAGS += -DSOCKMAP_OBJECT='"$(B)/bpf/sockmap.bpf.o"'
 endif
 LIB_OBJS	:= $(LIB_NAMES:%=$(LIB_OBJ_DIR)/%.o)
 
@@ -47,7 +50,7 @@ OBJCOPY		?= objcopy
 $(B)/libsplice.a: $(LIB_OBJS) libsplice/build.mk
 	rm -f $@
 	$(LD) -r -o $(LIB_OBJ_DIR)/all.o $(LIB_OBJS)
-	$(OBJCOPY) --wildcard --localize-symbol='user_*' --localize-symbol='sockmap_*' $(LIB_OBJ_DIR)/all.o
+	$(OBJCOPY) --wildcard --localize-symbol='user_*' --localize-symbol='sockmap_*' --localize-symbol='__odr_asan.*' $(LIB_OBJ_DIR)/all.o
 	$(AR) rcs $@ $(LIB_OBJ_DIR)/all.o
 
 $(B)/libsplice.pc: libsplice/libsplice.pc.in libsplice/build.mk

@@ -103,7 +103,11 @@ static int deliver(struct user *u)
 		TAILQ_REMOVE(&u->done, op, done);
 		op->public->priv = NULL;
 		spl_op_end(u->spl, &op->ev);
-		user_op_free(u, op);
+		op->public = NULL;
+		if (op->phase == USER_LEAVING)
+			TAILQ_INSERT_TAIL(&u->leaving, op, done);
+		else
+			user_op_free(u, op);
 		n = 1;
 	}
 	u->spl->behind = !TAILQ_EMPTY(&u->run);
@@ -160,7 +164,7 @@ static struct user_op *find(struct spl *s, uint64_t token)
 {
 	struct user_op *op = spl_op_find(s, token)->priv;
 
-	if (op && op->phase != USER_ENDED)
+	if (op && op->phase < USER_LEAVING)
 		return op;
 	spl_refuse(s, -ENOENT, "the operation has ended");
 	return NULL;
@@ -177,6 +181,7 @@ int user_open(struct spl *s)
 	u->pid = getpid();
 	TAILQ_INIT(&u->run);
 	TAILQ_INIT(&u->done);
+	TAILQ_INIT(&u->leaving);
 	SLIST_INIT(&u->pipes);
 	s->priv = u;
 	u->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -197,7 +202,7 @@ static void end_at_close(struct spl_op *public, void *user)
 	struct user_op *op = public->priv;
 	struct user *u = user;
 
-	if (!op || op->phase == USER_ENDED)
+	if (!op || op->phase >= USER_LEAVING)
 		return;
 	if (u->pid != getpid())
 		user_op_disown(u, op);
@@ -216,6 +221,7 @@ void user_close(struct spl *s)
 	if (u->pid == getpid())
 		round_end(u);
 	deliver(u);
+	user_leave_all(u);
 	free_dead(u);
 	user_pipe_free_all(u);
 	if (u->timerfd >= 0)
@@ -244,6 +250,8 @@ static int begin(struct user *u, struct user_op *op, const struct spl_request *r
 	if (r)
 		return r;
 	r = check_room(u->spl, op);
+	if (!r && u->mover)
+		r = u->mover->admit(u, op);
 	if (!r)
 		r = user_phase_begin(u, op);
 	if (r)
@@ -270,6 +278,8 @@ static int user_start(struct spl *s, const struct spl_request *req, struct spl_o
 		user_op_free(u, op);
 	} else {
 		*token = public->token;
+		if (u->book)
+			u->book->add(u, op);
 	}
 	round_end(u);
 	return r;
@@ -283,7 +293,7 @@ static int user_cancel(struct spl *s, uint64_t token)
 	if (!op)
 		return -ENOENT;
 	round_begin(u);
-	user_phase_end(u, op, SPL_CANCELED, 0);
+	user_leave(u, op);
 	round_end(u);
 	return 0;
 }
@@ -309,6 +319,8 @@ static int settle(struct spl *s, struct user_op *op)
 {
 	unsigned int i;
 
+	if (((struct user *)s->priv)->mover && !user_leave_kernel(s->priv, op))
+		return spl_refuse(s, -EAGAIN, "bytes are on their way to a sink in the kernel: try again");
 	for (i = 0; i < op->flows && op->phase != USER_ENDED; i++)
 		if (user_flow_holds(&op->flow[i]))
 			user_flow_queue(s->priv, &op->flow[i]);
@@ -370,15 +382,18 @@ static enum spl_wants wants(const struct user_op *op, const struct user_flow *fl
 
 static int user_stat(struct spl *s, uint64_t token, struct spl_stat *out)
 {
-	const struct user *u = s->priv;
 	struct user_op *op = find(s, token);
-	uint64_t now;
+	uint64_t now = user_timer_now();
+	struct user *u = s->priv;
+	unsigned int i;
 
 	if (!op)
 		return -ENOENT;
 	if (op->bypassed)
 		u->bypass->look(op);
-	now = user_timer_now();
+	for (i = 0; i < op->flows; i++)
+		if (op->flow[i].kernel)
+			u->mover->look(u, &op->flow[i]);
 	*out = (struct spl_stat) {
 		.bytes = op->flow[0].bytes,
 		.age_ms = now - op->began,

@@ -46,7 +46,14 @@ void sockmap_wait_free(struct sockmap_waits *w);
 /* sockmap_bypass.c */
 extern const struct user_bypass sockmap_bypass;
 
+/* sockmap_mover.c */
+extern const struct user_mover sockmap_mover;
+
 /* sockmap_test.c */
 int sockmap_test(struct spl *s, bool *splices);
+bool sockmap_test_connect(int fds[3]);
+
+/* sockmap_skb_test.c */
+int sockmap_skb_test(struct spl *s);
 
 #endif /* SPL_SOCKMAP_H */

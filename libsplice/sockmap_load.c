@@ -8,8 +8,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,14 +18,9 @@
 #include <bpf/libbpf.h>
 
 #include "sockmap.h"
+#include "sockmap_object.h"
 
-asm(".pushsection .rodata\n"
-    ".balign 8\n"
-    "sockmap_object: .incbin \"" SPL_SOCKMAP "\"\n"
-    "sockmap_object_end:\n"
-    ".popsection\n");
-extern const char sockmap_object[] __attribute__((visibility("hidden")));
-extern const char sockmap_object_end[] __attribute__((visibility("hidden")));
+SOCKMAP_EMBED(sockmap_local, SPL_SOCKMAP);
 
 struct sockmap_attachment {
 	struct sockmap_attachment *next;
@@ -56,39 +49,7 @@ bool sockmap_load_splices(void)
 	return loaded.splices;
 }
 
-/* ---- libbpf says why on stderr; here it is a part of the sentence. What it says to other threads meanwhile is theirs */
-
-static char reason[128];
-static libbpf_print_fn_t print_before;
-static __thread bool listening;
-
-static int note(enum libbpf_print_level level, const char *format, va_list args)
-{
-	if (!listening)
-		return print_before ? print_before(level, format, args) : 0;
-	if (level == LIBBPF_WARN && !reason[0]) {
-		vsnprintf(reason, sizeof(reason), format, args);
-		reason[strcspn(reason, "\n")] = '\0';
-	}
-	return 0;
-}
-
-static void listen_begin(void)
-{
-	reason[0] = '\0';
-	listening = true;
-	print_before = libbpf_set_print(note);
-}
-
-static void listen_end(void)
-{
-	libbpf_print_fn_t now = libbpf_set_print(print_before);
-
-	/* the program has set its own meanwhile */
-	if (now != note)
-		libbpf_set_print(now);
-	listening = false;
-}
+static char reason[SOCKMAP_REASON];	/* libbpf's, why not; under loaded.lock */
 
 /* ---- the object. loaded.lock is held in all of these */
 
@@ -104,12 +65,8 @@ static int map_fd(const char *name)
 
 static int load_object(void)
 {
-	int r;
+	int r = sockmap_object_load(sockmap_local, sockmap_local_end, reason, &loaded.object);
 
-	loaded.object = bpf_object__open_mem(sockmap_object, (size_t)(sockmap_object_end - sockmap_object), NULL);
-	if (!loaded.object)
-		return -errno;
-	r = bpf_object__load(loaded.object);
 	if (r)
 		return r;
 	loaded.maps = (struct sockmap_maps) {
@@ -149,9 +106,7 @@ static int load(struct spl *s)
 
 	if (loaded.object)
 		return 0;
-	listen_begin();
 	r = load_object();
-	listen_end();
 	if (r == -EPERM || r == -EACCES)
 		r = spl_refuse(s, -EPERM, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", reason);
 	else if (r)
@@ -197,11 +152,11 @@ static int attach(struct spl *s, int cgroup, const struct stat *st, struct sockm
 
 	if (!a)
 		return spl_refuse(s, -ENOMEM, NULL);
-	listen_begin();
+	sockmap_object_listen(reason);
 	a->link = bpf_program__attach_cgroup(bpf_object__find_program_by_name(loaded.object, "learn"), cgroup);
 	if (!a->link)
 		r = -errno;
-	listen_end();
+	sockmap_object_hush();
 	if (r) {
 		free(a);
 		return spl_refuse(s, r, "the program cannot be attached to the cgroup: %s: %s", strerror(-r), reason);

@@ -4,27 +4,24 @@
 #include <pthread.h>
 #include <linux/types.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "sockmap_maps.h"
+#include "sockmap_object.h"
 #include "sockmap_skb.h"
 
-asm(".pushsection .rodata\n"
-    ".balign 8\n"
-    "sockmap_object: .incbin \"" SOCKMAP_OBJECT "\"\n"
-    "sockmap_object_end:\n"
-    ".popsection\n");
-extern const char sockmap_object[] __attribute__((visibility("hidden")));
-extern const char sockmap_object_end[] __attribute__((visibility("hidden")));
+SOCKMAP_EMBED(sockmap_redirects, SOCKMAP_OBJECT);
 
 #define WAYS_SIZE (SOCKMAP_FLOWS * sizeof(struct sockmap_way))
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct bpf_object *object;
 static unsigned int users;
-struct sockmap_maps sockmap_maps;
+static pid_t owner;		/* its children have the descriptors, too, and the flows are not theirs */
+struct sockmap_skb_maps sockmap_maps;
 
 void sockmap_maps_lock(void)
 {
@@ -43,22 +40,24 @@ static int attach(struct bpf_object *obj, const char *name, enum bpf_attach_type
 	return bpf_prog_attach(bpf_program__fd(prog), sockmap_maps.sources, type, 0) ? -errno : 0;
 }
 
+static int map_fd(const struct bpf_object *obj, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(obj, name);
+}
+
 static int set_up(struct bpf_object *obj)
 {
-	int err = bpf_object__load(obj);
+	int err;
 
-	if (err)
-		return err;
-	sockmap_maps.sources = bpf_object__find_map_fd_by_name(obj, "sources");
-	sockmap_maps.targets = bpf_object__find_map_fd_by_name(obj, "targets");
-	sockmap_maps.ends = bpf_object__find_map_fd_by_name(obj, "ends");
+	sockmap_maps.sources = map_fd(obj, "sources");
+	sockmap_maps.targets = map_fd(obj, "targets");
+	sockmap_maps.ends = map_fd(obj, "ends");
 	err = attach(obj, "parser", BPF_SK_SKB_STREAM_PARSER);
 	if (!err)
 		err = attach(obj, "verdict", BPF_SK_SKB_STREAM_VERDICT);
 	if (err)
 		return err;
-	sockmap_maps.ways = mmap(NULL, WAYS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-				 bpf_object__find_map_fd_by_name(obj, "ways"), 0);
+	sockmap_maps.ways = mmap(NULL, WAYS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd(obj, "ways"), 0);
 	return sockmap_maps.ways == MAP_FAILED ? -errno : 0;
 }
 
@@ -70,17 +69,37 @@ static int refusal(int err)
 
 static int load(void)
 {
-	libbpf_print_fn_t told = libbpf_set_print(NULL);
-	struct bpf_object *obj = bpf_object__open_mem(sockmap_object, (size_t)(sockmap_object_end - sockmap_object), NULL);
-	int err = obj ? set_up(obj) : -errno;
+	char reason[SOCKMAP_REASON];
+	struct bpf_object *obj;
+	int err = sockmap_object_load(sockmap_redirects, sockmap_redirects_end, reason, &obj);
 
-	libbpf_set_print(told);
+	if (!err)
+		err = set_up(obj);
 	if (err) {
 		bpf_object__close(obj);
 		return refusal(err);
 	}
 	object = obj;
+	owner = getpid();
 	return 0;
+}
+
+int sockmap_skb_ways(void)
+{
+	return map_fd(object, "ways");
+}
+
+bool sockmap_maps_inherited(void)
+{
+	return owner != getpid();
+}
+
+/* In a child, of its copies. */
+static void unload(void)
+{
+	munmap(sockmap_maps.ways, WAYS_SIZE);
+	bpf_object__close(object);
+	users = 0;
 }
 
 int sockmap_skb_get(void)
@@ -88,6 +107,8 @@ int sockmap_skb_get(void)
 	int err = 0;
 
 	sockmap_maps_lock();
+	if (users && sockmap_maps_inherited())
+		unload();
 	if (!users)
 		err = load();
 	if (!err)
@@ -96,12 +117,10 @@ int sockmap_skb_get(void)
 	return err;
 }
 
-void sockmap_skb_put(void)
+void sockmap_skb_put(bool inherited)
 {
 	sockmap_maps_lock();
-	if (!--users) {
-		munmap(sockmap_maps.ways, WAYS_SIZE);
-		bpf_object__close(object);
-	}
+	if (users && inherited == sockmap_maps_inherited() && !--users)
+		unload();
 	sockmap_maps_unlock();
 }

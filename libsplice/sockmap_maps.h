@@ -3,17 +3,22 @@
 #ifndef SPL_SOCKMAP_MAPS_H
 #define SPL_SOCKMAP_MAPS_H
 
+#include <stdbool.h>
+
 #include "../bpf/sockmap.h"
 
-struct sockmap_maps {
+struct sockmap_skb_maps {
 	int sources, targets, ends;
 	struct sockmap_way *ways;
 };
 
-extern struct sockmap_maps sockmap_maps __attribute__((visibility("hidden")));
+extern struct sockmap_skb_maps sockmap_maps __attribute__((visibility("hidden")));
 
 /* Around what more than one flow is concerned with. */
 void sockmap_maps_lock(void);
 void sockmap_maps_unlock(void);
+
+/* This is a child of the process that has loaded them. */
+bool sockmap_maps_inherited(void);
 
 #endif /* SPL_SOCKMAP_MAPS_H */

@@ -200,11 +200,13 @@ int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **ou
 	f->source = source;
 	f->sink = sink;
 	f->limit = n;
-	err = look_at_ends(f);
+	err = sockmap_maps_inherited() ? -EOPNOTSUPP : look_at_ends(f);
 	if (!err) {
 		sockmap_maps_lock();
 		err = join(f);
 		sockmap_maps_unlock();
+		if (err != -EBUSY && err != -ENFILE && err != -ENOMEM && err)
+			err = -EOPNOTSUPP;
 	}
 	if (err) {
 		free(f);
@@ -246,6 +248,7 @@ static bool pump_once(struct sockmap_flow *f, char *chunk)
 {
 	uint64_t left = f->limit - taken(f);
 	ssize_t n, sent;
+	int error;
 
 	if (!left) {
 		over(f, SOCKMAP_DONE, 0);
@@ -269,9 +272,11 @@ static bool pump_once(struct sockmap_flow *f, char *chunk)
 			over(f, SOCKMAP_SINK_FAILED, errno);
 		return false;
 	}
-	recv(f->source, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT);
 	f->pumped += (uint64_t)sent;
-	return true;
+	error = sockmap_tcp_consume(f->source, (size_t)sent);
+	if (error)
+		source_failed(f, -error);
+	return !error;
 }
 
 static void pump(struct sockmap_flow *f)
@@ -310,7 +315,7 @@ static void fill(const struct sockmap_flow *f, const struct tcp_info *sink, stru
 	struct pollfd room = { .fd = f->sink, .events = POLLOUT };
 
 	st->phase = f->phase;
-	st->error = f->error;
+	st->error = f->error ? f->error : f->source_error;
 	st->bytes = accepted(f, sink);
 	st->backlog = taken(f) - st->bytes;
 	st->source_events = f->source_events;
@@ -371,38 +376,62 @@ void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
 /* ---- ending */
 
 /* Whether the kernel has read more than it gave to the sink. */
-static bool bytes_lost(const struct sockmap_flow *f)
+static bool bytes_lost(struct sockmap_flow *f)
 {
 	struct tcp_info info;
 	uint64_t now;
+	int err;
 
-	if (sockmap_tcp_info(f->source, &info) || sockmap_tcp_read(f->source, &now))
+	if (sockmap_tcp_info(f->source, &info))
 		return false;
+	if ((err = sockmap_tcp_read(f->source, &now))) {
+		f->source_error = -err;
+		return false;
+	}
 	if (!sockmap_tcp_open(info.tcpi_state))
 		return false;	/* a FIN is in these figures */
 	return !sockmap_tcp_urgent(f->source) && now - f->source_at > taken(f);
 }
 
-/* After this a parser takes nothing any more: the kernel's own answer waits for one that runs. */
-static void stop(struct sockmap_flow *f)
+/*
+ * After this a parser takes nothing any more, and one that runs has ended: the kernel's own answer waits for it. Another may be
+ * on its way, if bytes have come while somebody had the socket: then it is to find out first, and to stop by itself. False: it
+ * has not yet.
+ */
+static bool stop(struct sockmap_flow *f)
 {
+	struct pollfd there = { .fd = f->source, .events = POLLIN };
 	struct tcp_info info;
 
 	__atomic_store_n(&f->way->stop, 1, __ATOMIC_SEQ_CST);
-	sockmap_tcp_info(f->source, &info);
-	if (f->phase == SOCKMAP_MOVING) {
-		leave_kernel(f);
-		f->phase = SOCKMAP_PLAIN;
-		f->lost = bytes_lost(f);
-	}
+	if (f->phase != SOCKMAP_MOVING || sockmap_tcp_info(f->source, &info) || !sockmap_tcp_open(info.tcpi_state))
+		return true;
+	if (__atomic_load_n(&f->way->stopped, __ATOMIC_ACQUIRE) || poll(&there, 1, 0) <= 0 || sockmap_tcp_urgent(f->source))
+		return true;
+	push(f->source);
+	return false;
+}
+
+static void take_out(struct sockmap_flow *f)
+{
+	if (f->phase != SOCKMAP_MOVING)
+		return;
+	leave_kernel(f);
+	f->phase = SOCKMAP_PLAIN;
+	f->lost = bytes_lost(f);
 }
 
 int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 {
-	bool lost;
+	bool lost, heard = stop(f);
 
-	stop(f);
+	if (heard)
+		take_out(f);
 	sockmap_skb_run(f, st);
+	if (st->phase == SOCKMAP_MOVING) {
+		st->tick = true;
+		return -EAGAIN;
+	}
 	if (st->phase < SOCKMAP_EOF && st->backlog)
 		return -EAGAIN;
 	lost = f->lost || f->way->lost;
@@ -410,8 +439,36 @@ int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 	return lost ? -EIO : 0;
 }
 
-void sockmap_skb_drop(struct sockmap_flow *f)
+uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog)
 {
+	struct tcp_info sink;
+	uint64_t bytes = sockmap_tcp_info(f->sink, &sink) ? 0 : accepted(f, &sink);
+
+	*backlog = taken(f) - bytes;
+	return bytes;
+}
+
+uint32_t sockmap_skb_number(const struct sockmap_flow *f)
+{
+	return f->number;
+}
+
+void sockmap_skb_forget(struct sockmap_flow *f)
+{
+	if (flows[f->number] == f)
+		flows[f->number] = NULL;
+	free(f);
+}
+
+uint64_t sockmap_skb_drop(struct sockmap_flow *f)
+{
+	uint64_t backlog, bytes;
+
 	stop(f);
+	take_out(f);
+	/* before the count: until then the sink gets more */
+	bpf_map_delete_elem(sockmap_maps.targets, &f->number);
+	bytes = sockmap_skb_bytes(f, &backlog);
 	part(f);
+	return bytes;
 }

@@ -30,7 +30,7 @@ enum sockmap_phase {
 
 struct sockmap_status {
 	enum sockmap_phase phase;
-	int error;			/* positive, of the end that failed */
+	int error;			/* positive, of the end that failed; of the source also before anybody has read to its failure */
 	uint64_t bytes;			/* the sink has accepted so many */
 	uint64_t backlog;		/* so many more were taken from the source */
 	short source_events, sink_events;	/* POLL*: call again then */
@@ -38,17 +38,19 @@ struct sockmap_status {
 };
 
 /*
- * The programs and maps: loaded by the first, gone with the last of a process, who has ended his flows before. Any thread.
+ * The programs and maps: loaded by the first, gone with the last of a process, who has ended his flows before. Any thread. A child
+ * loads its own; inherited: who got them was its parent.
  * -EPERM, -EOPNOTSUPP, -ENOMEM.
  */
 int sockmap_skb_get(void);
-void sockmap_skb_put(void);
+void sockmap_skb_put(bool inherited);
 
 /*
  * n: SOCKMAP_ALL, or exactly so many. Nobody else reads the source or writes the sink until the end. -EOPNOTSUPP where this
  * cannot be done, and another engine can: not two TCP sockets, or kTLS; an end of stream that has come or been sent; exactly n
  * while the other direction is a flow, too; a source whose socket has been one before and still is a sink. -EBUSY: an end
- * that has a flow, or a foreign user of the socket. -ENFILE: too many flows.
+ * that has a flow, or a foreign user of the socket. -ENFILE: too many flows. In a child of who has loaded the programs: -EOPNOTSUPP.
+ * Anything else is the source's failure, taken from the socket.
  */
 int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **out);
 
@@ -61,7 +63,17 @@ void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st);
  */
 int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st);
 
-/* The same at once: what waits for the sink is lost. */
-void sockmap_skb_drop(struct sockmap_flow *f);
+/* The same at once: what waits for the sink is lost. Returns how many bytes the sink has accepted. */
+uint64_t sockmap_skb_drop(struct sockmap_flow *f);
+
+/* Bytes that the sink has accepted, and how many more were taken from the source. Changes nothing. */
+uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog);
+
+/* Of the map "ways", and in it of this flow. */
+int sockmap_skb_ways(void);
+uint32_t sockmap_skb_number(const struct sockmap_flow *f);
+
+/* In a child of the process that began it: gives the memory back and leaves the flow alone, which is the parent's. */
+void sockmap_skb_forget(struct sockmap_flow *f);
 
 #endif /* SPL_SOCKMAP_SKB_H */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
 /* sockmap_tcp.c: what the kernel tells about a TCP socket, whoever moves its bytes. */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -24,17 +25,41 @@ uint64_t sockmap_tcp_written(const struct tcp_info *info)
 	return info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
 }
 
+/* Not SIOCINQ: of a socket in a map newer kernels count with it what a program has put there, and nothing else. */
+static ssize_t waits(int fd)
+{
+	ssize_t n = recv(fd, NULL, INT_MAX, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+
+	return n < 0 && errno == EAGAIN ? 0 : n;
+}
+
 /* How many bytes have been read. No FIN has come. Two figures, and between them more may come. */
 int sockmap_tcp_read(int fd, uint64_t *count)
 {
 	struct tcp_info before, after;
-	int waiting;
+	ssize_t waiting;
 
 	do {
-		if (sockmap_tcp_info(fd, &before) || ioctl(fd, SIOCINQ, &waiting) || sockmap_tcp_info(fd, &after))
+		if (sockmap_tcp_info(fd, &before) || (waiting = waits(fd)) < 0 || sockmap_tcp_info(fd, &after))
 			return -errno;
 	} while (before.tcpi_bytes_received != after.tcpi_bytes_received);
 	*count = after.tcpi_bytes_received - (uint64_t)waiting;
+	return 0;
+}
+
+/* Of bytes that were peeked at, and that a sink has: if the source does not give up exactly these, nothing is right any more. */
+int sockmap_tcp_consume(int fd, size_t len)
+{
+	ssize_t n;
+
+	while (len) {
+		n = recv(fd, NULL, len, MSG_TRUNC | MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		len -= (size_t)n;
+	}
 	return 0;
 }
 

@@ -33,7 +33,7 @@ static bool is_other_end(int a, int b)
 }
 
 /* fds: listening, connected, accepted. False: the loopback device does not serve, or not within a second. */
-static bool connect_loopback(int fds[3])
+bool sockmap_test_connect(int fds[3])
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct timeval second = { .tv_sec = 1 };
@@ -149,7 +149,7 @@ int sockmap_test(struct spl *s, bool *pipes)
 	int fds[3] = { -1, -1, -1 }, i, r;
 
 	/* what a kernel was not seen to do is not relied on */
-	r = connect_loopback(fds) ? try(s, fds, pipes) : spl_refuse(s, -EOPNOTSUPP, "no loopback device to try the kernel on");
+	r = sockmap_test_connect(fds) ? try(s, fds, pipes) : spl_refuse(s, -EOPNOTSUPP, "no loopback device to try the kernel on");
 	for (i = 0; i < 3; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

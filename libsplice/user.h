@@ -106,6 +106,7 @@ struct user_flow {
 	uint64_t crossed;		/* so many of bytes have */
 	uint8_t stalled;		/* enum spl_wants, for spl_stat() */
 	uint8_t streak;			/* full reads in a row; in bulk, small ones */
+	struct sockmap_flow *kernel;	/* moves the bytes; NULL: the engine does */
 	uint8_t matched;		/* bytes of the delimiter that the last vetted bytes end with */
 	uint32_t vetted;		/* of the source's next bytes: looked at, and part of the flow */
 	bool counted : 1;		/* out came from the source */
@@ -118,17 +119,19 @@ struct user_flow {
 	bool found : 1;			/* the vetted bytes end with the delimiter */
 	bool delimited : 1;		/* it has passed */
 	bool held : 1;			/* what bypasses us must not, for we may have bytes */
+	bool offered : 1;		/* to the kernel, where op->kernel */
 };
 
-enum user_phase { USER_CONNECTING, USER_RUNNING, USER_SUFFIX, USER_DRAINING, USER_ENDED };
+enum user_phase { USER_CONNECTING, USER_RUNNING, USER_SUFFIX, USER_DRAINING, USER_LEAVING, USER_ENDED };
 
 struct user_op {
-	struct spl_op *public;
-	TAILQ_ENTRY(user_op) done;	/* ended: its event waits for user_collect() */
+	struct spl_op *public;		/* NULL: leaving, and the event has been collected */
+	TAILQ_ENTRY(user_op) done;	/* ended: its event waits for user_collect(); leaving, after that */
 	struct user_timer {
 		uint64_t due;		/* CLOCK_MONOTONIC, ms */
 		uint32_t place;		/* in user->timers, from 1; 0: not there */
 	} timer;
+	void *record;			/* of u->book; NULL: none */
 	uint64_t began, moved;		/* ms; moved: when a byte last did */
 	uint64_t user_data;
 	struct spl_bytes *suffix;
@@ -148,6 +151,7 @@ struct user_op {
 	bool peek : 1;			/* bytes that are copied stay on the source until the sink has them */
 	bool pipes : 1;			/* and pipes may be used */
 	bool bypassed : 1;		/* perhaps, by some bytes */
+	bool kernel : 1;		/* the kernel may move its bytes */
 	unsigned char delim[SPL_DELIM_MAX];
 	struct spl_event ev;
 	struct user_flow flow[];
@@ -174,10 +178,28 @@ struct user_bypass {
 	void (*end)(struct user_op *op);	/* they are final, and nothing bypasses us any more */
 };
 
+/* Has the kernel move the bytes of a flow. */
+struct user_mover {
+	int (*admit)(struct user *u, struct user_op *op);	/* its ends are attached; sets op->kernel, or refuses */
+	enum user_verdict (*run)(struct user *u, struct user_flow *flow);	/* or the engine is to, if flow->kernel is NULL then */
+	uint64_t (*look)(struct user *u, struct user_flow *flow);	/* brings its figures up to date; what waits for the sink */
+	bool (*leave)(struct user *u, struct user_flow *flow);	/* takes nothing more; false: some waits still, try again */
+	void (*drop)(struct user *u, struct user_flow *flow, bool inherited);	/* at once */
+};
+
+/* Writes down which splices there are, for others to read. */
+struct user_book {
+	void (*add)(struct user *u, struct user_op *op);	/* may set op->record */
+	void (*note)(struct user_op *op);			/* of one with a record, as do the rest */
+	void (*remove)(struct user *u, struct user_op *op);
+};
+
 struct user {
 	struct spl *spl;
 	const struct user_hop *hop;	/* NULL: on the engine user */
 	const struct user_bypass *bypass;	/* NULL: nobody asked for it */
+	const struct user_mover *mover;	/* NULL: nobody but the engine moves anything */
+	const struct user_book *book;	/* NULL: there is none */
 	struct sockmap_attachment *attachment;
 	struct sockmap_ports *ports;
 	struct sockmap_waits *waits;
@@ -193,6 +215,7 @@ struct user {
 	struct user_flows run;
 	size_t runs;			/* flows in it */
 	struct user_ops done;
+	struct user_ops leaving;	/* of no concern to anybody but their sinks */
 	struct user_sock *dead;		/* freed when no event of this round can name them */
 	struct user_pipes pipes;
 	unsigned int pipes_free;
@@ -327,7 +350,19 @@ void user_phase_fail(struct user *u, struct user_op *op, const struct user_sock 
 void user_phase_balk(struct user *u, struct user_flow *flow, int error);
 void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, int error);
 void user_phase_suffixed(struct user *u, struct user_op *op);
+void user_phase_describe(struct user_op *op, enum spl_cause cause, int error, bool resetting);
+void user_phase_release(struct user *u, struct user_op *op);
+void user_phase_drop(struct user *u, struct user_op *op);
+void user_phase_reset(struct user_op *op);
+void user_phase_look_later(struct user *u, struct user_op *op);
 void user_phase_timed(struct user *u, struct user_op *op);
+void user_phase_look_by(struct user *u, struct user_op *op, uint64_t due);
+
+/* user_leave.c */
+void user_leave(struct user *u, struct user_op *op);
+void user_leave_timed(struct user *u, struct user_op *op);
+void user_leave_all(struct user *u);
+bool user_leave_kernel(struct user *u, struct user_op *op);
 
 /* user_timer.c */
 uint64_t user_timer_now(void);

@@ -348,6 +348,8 @@ static enum user_verdict step(struct user *u, struct user_flow *flow, size_t *sh
 		u->bypass->hold(flow, false);
 	if (ends(u, flow))
 		return flow->closing ? USER_WANTS_WRITE : may_run(flow) ? USER_MORE : USER_OVER;
+	if (flow->kernel || (flow->op->kernel && !flow->offered))
+		return u->mover->run(u, flow);
 	if (!(flow->src->ready & USER_READABLE))
 		return USER_WANTS_READ;
 	if (!room)
@@ -390,6 +392,8 @@ enum user_verdict user_flow_run(struct user *u, struct user_flow *flow)
 	if (v != USER_OVER)
 		flow->stalled = v == USER_WANTS_READ ? SPL_WANTS_READ :
 				v == USER_WANTS_WRITE ? SPL_WANTS_WRITE : SPL_WANTS_NOTHING;
+	if (flow->op->record)
+		u->book->note(flow->op);
 	return v;
 }
 

@@ -120,6 +120,8 @@ void user_op_free(struct user *u, struct user_op *op)
 {
 	if (op->timed)
 		user_timer_unreserve(u);
+	if (op->record)
+		u->book->remove(u, op);
 	free(op->flow[0].out);
 	free(op->suffix);
 	free(op);
@@ -219,6 +221,8 @@ void user_op_disown(struct user *u, struct user_op *op)
 
 	for (i = 0; i < op->flows; i++) {
 		user_flow_unqueue(u, &op->flow[i]);
+		if (op->flow[i].kernel)
+			u->mover->drop(u, &op->flow[i], true);
 		if (op->flow[i].pipe)
 			user_pipe_put(u, op->flow[i].pipe);
 		free(op->flow[i].out);
@@ -227,6 +231,7 @@ void user_op_disown(struct user *u, struct user_op *op)
 	if (op->flow[0].src)
 		user_sock_forget(op->flow[0].src, pair ? USER_RX | USER_TX : USER_RX);
 	user_sock_forget(op->flow[0].dst, pair ? USER_RX | USER_TX : USER_TX);
-	op->public->priv = NULL;
+	if (op->public)
+		op->public->priv = NULL;
 	user_op_free(u, op);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
 /*
- * The life of an operation; every change of its phase is in this file:
+ * The life of an operation; every change of its phase is in this file, or for LEAVING in user_leave.c:
  *
  *   CONNECTING  the sink is not connected yet, nothing moves
  *   RUNNING     bytes move
  *   SUFFIX      the last of them has, the suffix follows
  *   DRAINING    all is sent, the peer has not acknowledged it yet
+ *   LEAVING     it is cancelled, its event as good as collected; but the kernel has bytes for a sink, which stays until it has them
  *   ENDED       the sockets are given back or closed, the event waits to be collected
  */
 #include <errno.h>
@@ -46,7 +47,7 @@ static void prepare(struct user *u, struct user_op *op)
 
 	op->bypassed = may_bypass(u, op);
 	for (i = 0; i < op->flows; i++)
-		user_option_prepare(op->flow[i].src, op->flow[i].dst, op->peek || op->bypassed);
+		user_option_prepare(op->flow[i].src, op->flow[i].dst, op->peek || op->bypassed || op->kernel);
 	if (op->bypassed)
 		u->bypass->begin(op);
 }
@@ -149,17 +150,20 @@ void user_phase_source_broke(struct user *u, struct user_flow *flow)
 
 /* ---- the end */
 
-/* Looks again when some time has passed, or earlier. */
-static void look_later(struct user *u, struct user_op *op)
+/* Then at the latest; a timer is reserved. */
+void user_phase_look_by(struct user *u, struct user_op *op, uint64_t due)
 {
-	uint64_t due;
+	if (!op->timer.place || op->timer.due > due)
+		user_timer_set(u, op, due);
+}
 
+/* Looks again when some time has passed, or earlier. */
+void user_phase_look_later(struct user *u, struct user_op *op)
+{
 	op->drain_ms = op->drain_ms ? op->drain_ms * 2 : DRAIN_FIRST_MS;
 	if (op->drain_ms > DRAIN_MOST_MS)
 		op->drain_ms = DRAIN_MOST_MS;
-	due = u->now + op->drain_ms;
-	if (!op->timer.place || op->timer.due > due)
-		user_timer_set(u, op, due);
+	user_phase_look_by(u, op, u->now + op->drain_ms);
 }
 
 /* 0; -EAGAIN, -EINPROGRESS: not yet; or a positive errno. */
@@ -186,7 +190,7 @@ void user_phase_eof(struct user *u, struct user_flow *flow)
 	if (r == -EAGAIN)
 		flow->dst->ready &= (uint8_t)~USER_WRITABLE;
 	else if (r < 0)
-		look_later(u, op);
+		user_phase_look_later(u, op);
 	else if (r)
 		user_phase_fail(u, op, flow->dst, r);
 	if (r)
@@ -227,7 +231,7 @@ static void drain(struct user *u, struct user_op *op)
 	}
 	op->phase = USER_DRAINING;
 	user_timer_stop(u, op);
-	look_later(u, op);
+	user_phase_look_later(u, op);
 }
 
 /* DONE, DELIM or EOF: what follows the last byte follows now. */
@@ -278,7 +282,7 @@ static bool resets(const struct user_op *op, enum spl_cause cause)
 	return !(op->flags & SPL_F_KEEP) || !(op->intact || op->phase == USER_CONNECTING);
 }
 
-static void reset(struct user_op *op)
+void user_phase_reset(struct user_op *op)
 {
 	if (op->flow[0].src)
 		user_sock_reset(op->flow[0].src, !closes(op));
@@ -328,14 +332,9 @@ static uint64_t bytes_there(const struct user_op *op)
 	return n > op->lead ? n - op->lead : 0;
 }
 
-/* By any cause, at once. The ends are free when this returns; the event comes with the next collection. */
-void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, int error)
+/* The event, as of now. */
+void user_phase_describe(struct user_op *op, enum spl_cause cause, int error, bool resetting)
 {
-	bool resetting = resets(op, cause);
-	unsigned int i;
-
-	if (op->bypassed)
-		u->bypass->end(op);
 	op->ev = (struct spl_event) {
 		.token = op->public->token,
 		.user_data = op->user_data,
@@ -346,11 +345,40 @@ void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, in
 		.unacked = op->phase == USER_CONNECTING ? 0 : user_sock_unacked(op->flow[0].dst, op->flow[0].shut),
 		.ended = ended(op, cause, resetting),
 	};
-	user_timer_stop(u, op);
+}
+
+/* What the flows hold. */
+void user_phase_release(struct user *u, struct user_op *op)
+{
+	unsigned int i;
+
 	for (i = 0; i < op->flows; i++)
 		release_flow(u, &op->flow[i], op->flows == 1 ? &op->public->residue : NULL);
+}
+
+/* What the kernel has. */
+void user_phase_drop(struct user *u, struct user_op *op)
+{
+	unsigned int i;
+
+	for (i = 0; i < op->flows; i++)
+		if (op->flow[i].kernel)
+			u->mover->drop(u, &op->flow[i], false);
+}
+
+/* By any cause, at once. The ends are free when this returns; the event comes with the next collection. */
+void user_phase_end(struct user *u, struct user_op *op, enum spl_cause cause, int error)
+{
+	bool resetting = resets(op, cause);
+
+	if (op->bypassed)
+		u->bypass->end(op);
+	user_phase_drop(u, op);
+	user_phase_describe(op, cause, error, resetting);
+	user_timer_stop(u, op);
+	user_phase_release(u, op);
 	if (resetting)
-		reset(op);
+		user_phase_reset(op);
 	user_op_detach(op, closes(op));
 	op->phase = USER_ENDED;
 	TAILQ_INSERT_TAIL(&u->done, op, done);
@@ -388,7 +416,7 @@ static void look_at_drain(struct user *u, struct user_op *op)
 		drain(u, op);
 }
 
-/* The operation goes on: its timer is for the idle limit again, and for sinks that could not be told the end yet. */
+/* The operation goes on: its timer is for the idle limit again, for sinks that could not be told the end yet, and for the kernel's flows. */
 static void look_on(struct user *u, struct user_op *op, uint64_t due)
 {
 	unsigned int i;
@@ -396,7 +424,7 @@ static void look_on(struct user *u, struct user_op *op, uint64_t due)
 	if (op->idle_ms)
 		user_timer_set(u, op, due);
 	for (i = 0; i < op->flows; i++)
-		if (op->flow[i].closing)
+		if (op->flow[i].closing || op->flow[i].kernel)
 			user_flow_queue(u, &op->flow[i]);
 }
 
@@ -410,6 +438,8 @@ void user_phase_timed(struct user *u, struct user_op *op)
 	due = op->moved + op->idle_ms;
 	if (op->phase == USER_DRAINING)
 		look_at_drain(u, op);
+	else if (op->phase == USER_LEAVING)
+		user_leave_timed(u, op);
 	else if (op->flow[0].queued || op->flow[op->flows - 1].queued)
 		user_timer_set(u, op, u->now + 1);
 	else if (op->idle_ms && due <= u->now)

@@ -36,7 +36,7 @@ short user_sock_poll(const struct user_sock *sock, short events)
 	return poll(&pfd, 1, 0) > 0 ? pfd.revents : 0;
 }
 
-/* Is there something to read? What TLS has decrypted TCP has no more, and of redirected bytes it knows nothing. */
+/* Is there something to read? What TLS has decrypted TCP has no more, and of redirected bytes, or beside them, the ioctl knows nothing. */
 static bool inq(struct user_sock *sock)
 {
 	int n = 0;
@@ -249,6 +249,9 @@ int user_sock_error(struct user_sock *sock)
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
 	error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
+	/* a parser's that has stopped: see bpf/sockmap.bpf.c */
+	if (error == EAGAIN)
+		error = 0;
 	/* and of TLS, whose work went on after a reset, by its own word for whatever hinders it */
 	if (((!error && !sock->error) || (error == EBADMSG && sock->tls)) && user_sock_over(sock))
 		error = ECONNRESET;

@@ -133,13 +133,16 @@ void user_timer_run(struct user *u)
 	}
 }
 
-/* Sets the timerfd to the earliest, unless it wakes us before that anyway; its event comes once, and nobody reads it. */
+/*
+ * Sets the timerfd to the earliest, unless it wakes us before that anyway; its event comes once, and nobody reads it. For
+ * nothing it wakes us where that is rare: not where every splice has a timer.
+ */
 void user_timer_arm(struct user *u)
 {
 	uint64_t due = u->timers_len ? u->timers[1]->timer.due : 0;
 	struct itimerspec at = { 0 };
 
-	if (u->timerfd < 0 || (u->alarm > u->now && (!due || u->alarm <= due)) || due == u->alarm)
+	if (u->timerfd < 0 || (u->alarm > u->now && (due ? u->alarm <= due : !u->mover)) || due == u->alarm)
 		return;
 	at.it_value.tv_sec = (time_t)(due / 1000);
 	at.it_value.tv_nsec = (long)(due % 1000 * 1000000);

@@ -4,7 +4,7 @@
 # One program per name, with the harness's main(); helpers have their own.
 TESTS := sockmap sockmap_bypass sockmap_bypass_end sockmap_exit sockmap_others forward borrow cancel exclusive splice oneway keep limits prefix delim framer framers framer_behind send drain connecting adopt churn nl_inserts lazy trace shared auto pipes own_loop fair kinds owner immediate bounded refuse options \
 	 rights events netlink_fuzz stress sosplice ring lib_args ktls ktls_record unix_ends late_shutdown \
-	 sockmap_skb sockmap_skb_end sockmap_skb_tun
+	 sockmap_skb sockmap_skb_end sockmap_skb_tun sockmap_mover sockmap_list
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven
 
@@ -40,10 +40,8 @@ $(FRAMER_TESTS): LDLIBS = -lbpf
 
 # The mode on its own, below any engine.
 SOCKMAP_TESTS := $(addprefix $(B)/selftests/,sockmap_skb sockmap_skb_end sockmap_skb_tun)
-SOCKMAP_OBJS := $(addprefix $(LIB_OBJ_DIR)/,sockmap_skb.o sockmap_maps.o sockmap_tcp.o)
-$(LIB_OBJ_DIR)/sockmap_maps.o: $(B)/bpf/sockmap.bpf.o
-$(LIB_OBJ_DIR)/sockmap_maps.o: CPPFLAGS += -DSOCKMAP_OBJECT='"$(B)/bpf/sockmap.bpf.o"'
-$(SOCKMAP_TESTS): $(SOCKMAP_OBJS) $(TEST_OBJ)/sockmap_way.o
+SOCKMAP_PARTS := $(addprefix $(LIB_OBJ_DIR)/,sockmap_skb.o sockmap_maps.o sockmap_tcp.o sockmap_object.o)
+$(SOCKMAP_TESTS): $(SOCKMAP_PARTS) $(TEST_OBJ)/sockmap_way.o
 $(B)/selftests/sockmap_skb_tun: $(TEST_OBJ)/tunpeer.o
 $(SOCKMAP_TESTS): LDLIBS = -lbpf
 

@@ -241,7 +241,7 @@ TEST_F(drain, idle)
 }
 
 /* Both ways reach the limit as the operation begins: one waits for acknowledgments before the other has begun. */
-NEEDS(drain, at_once, NEEDS_TCP);
+NEEDS(drain, at_once, NEEDS_TCP | NEEDS_LIMITED_PAIR);
 TEST_F_TIMEOUT(drain, at_once, 100)
 {
 	unsigned int i, rounds = scaled(300);

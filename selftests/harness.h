@@ -3,7 +3,8 @@
  * harness.h: the kernel's test harness, and which of the tests a run is about.
  *
  * One suite, several engines: a variant is called ENGINE_ENDS or ENGINE_ENDS_MODE, as in
- * kmod_v4 or user_unix_lossless, and a run has those of the engine in $SPL_TEST_ENGINE; when it
+ * kmod_v4 or user_unix_lossless, and a run has those of the engine in $SPL_TEST_ENGINE (sk_skb: those of sockmap, which then is
+ * given no cgroup); when it
  * says nothing, kmod, or user if the program knows kmod not at all, or what else it knows. TLS in the kernel is what a guest surely has: there
  * the ends of that kind are tried on user, too. What a test cannot do without it says with NEEDS(); a point that is not for
  * this run is not planned, so that no skip stands for what was never meant.
@@ -30,6 +31,7 @@
 #define NEEDS_UNIX_SERVER	(1u << 24)
 #define NEEDS_TLS13		(1u << 22)	/* what is TLS is 1.3 */
 #define NEEDS_CHEAP_ENDS	(1u << 25)	/* hundreds of them: on a debug kernel not of TCP */
+#define NEEDS_LIMITED_PAIR	(1u << 26)	/* max on sockets that are spliced both ways */
 #define NEEDS_TCP		(NEEDS_TCP_CLIENT | NEEDS_TCP_SERVER)
 
 struct test_need {
@@ -147,6 +149,7 @@ static struct test_need *needs_list __attribute__((unused));
 static struct run {
 	const char *engine, *variants, *tests;
 	bool asked;		/* $SPL_TEST_ENGINE says which engine */
+	bool skb;		/* it says sk_skb: sockmap without a cgroup */
 	bool list;
 	void (*test)(struct __test_metadata *t, struct __fixture_variant_metadata *v);
 } run_now;
@@ -165,6 +168,8 @@ static uint32_t variant_offers(const char *name)
 		NEEDS_KMOD | SPL_CAP_EXACT | SPL_CAP_LOSSLESS | SPL_CAP_EXCLUSIVE |
 		SPL_CAP_SURVIVES | SPL_CAP_ADMIN;
 
+	if (!run_now.skb)
+		have |= NEEDS_LIMITED_PAIR;
 	if (offers(ends, "_lossless"))
 		have |= SPL_CAP_LOSSLESS;
 	if (!offers(ends, "unix") && !offers(ends, "pipe") && !offers(ends, "vsock"))
@@ -311,6 +316,9 @@ static int suite_run(int argc, char **argv)
 
 	run_now.engine = getenv("SPL_TEST_ENGINE");
 	run_now.asked = run_now.engine;
+	run_now.skb = run_now.asked && !strcmp(run_now.engine, "sk_skb");
+	if (run_now.skb)
+		run_now.engine = "sockmap";
 	if (!run_now.asked)
 		run_now.engine = knows_engine("kmod") ? "kmod" : knows_engine("user") ? "user" :
 				 knows_engine("sockmap") ? "sockmap" : "kmod";
@@ -320,7 +328,7 @@ static int suite_run(int argc, char **argv)
 		else
 			*(c == 'v' ? &run_now.variants : &run_now.tests) = c == '?' ? exit(2), "" : optarg;
 	}
-	why = run_now.list || strcmp(run_now.engine, "sockmap") ? NULL : cgroup_enter();
+	why = run_now.list || run_now.skb || strcmp(run_now.engine, "sockmap") ? NULL : cgroup_enter();
 	if (why)
 		ksft_exit_skip("%s\n", why);
 	results = mmap(NULL, sizeof(struct __test_results), PROT_READ | PROT_WRITE,

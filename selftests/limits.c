@@ -48,7 +48,7 @@ FIXTURE_TEARDOWN(limits)
 		   &self->token))
 
 /* Reading max bytes ends it; what had come after them went with the socket. */
-NEEDS(limits, max_of_a_pair, NEEDS_TWO_WAY);
+NEEDS(limits, max_of_a_pair, NEEDS_TWO_WAY | NEEDS_LIMITED_PAIR);
 TEST_F(limits, max_of_a_pair)
 {
 	give(spl_splice_pair, .max = 1000);

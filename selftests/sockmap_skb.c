@@ -23,7 +23,7 @@ FIXTURE_TEARDOWN(sockmap_skb)
 {
 	way_free(&self->up);
 	way_free(&self->down);
-	sockmap_skb_put();
+	sockmap_skb_put(false);
 	relay_close(&self->r);
 }
 

@@ -24,7 +24,7 @@ FIXTURE_SETUP(sockmap_tun)
 FIXTURE_TEARDOWN(sockmap_tun)
 {
 	way_free(&self->w);
-	sockmap_skb_put();
+	sockmap_skb_put(false);
 	close_fd(&self->fds[0]);
 	close_fd(&self->fds[1]);
 	close_fd(&self->w.source);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # splicectl: links the library statically, so that the one file is all there is to install.
-TOOL_SRCS := splicectl out addr nl op cmd_probe cmd_list cmd_stats cmd_monitor cmd_end \
+TOOL_SRCS := splicectl out addr nl op listed cmd_probe cmd_list cmd_stats cmd_monitor cmd_end \
 	     cmd_relay relay_loop relay_listen relay_conn relay_metrics
 TOOL_OBJS := $(TOOL_SRCS:%=$(B)/obj/tools/%.o)
 TOOL_VERSION := $(or $(VERSION),$(LIB_VERSION),0.1.0)

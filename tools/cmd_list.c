@@ -10,26 +10,15 @@
 #define LIST_TRIES	3
 
 enum { COL_TOKEN, COL_KIND, COL_STATE, COL_SOURCE, COL_SINK, COL_BYTES, COL_BACK, COL_AGE, COL_QUIET, COL_WHO,
-       COL_ORPHAN, COLUMNS };
+       COL_ORPHAN, COL_ENGINE, COLUMNS };
 
 static const char *const titles[COLUMNS] = {
-	"TOKEN", "KIND", "STATE", "SOURCE", "SINK", "BYTES", "BACK", "AGE", "QUIET", "UID/PID", "ORPHAN",
-};
-
-struct op_list {
-	struct op *ops;
-	size_t n, room;
+	"TOKEN", "KIND", "STATE", "SOURCE", "SINK", "BYTES", "BACK", "AGE", "QUIET", "UID/PID", "ORPHAN", "ENGINE",
 };
 
 static int keep_op(const struct nlmsghdr *nlh, void *arg)
 {
-	struct op_list *list = arg;
-
-	if (list->n == list->room) {
-		list->room = list->room ? 2 * list->room : 64;
-		list->ops = out_alloc(list->ops, list->room * sizeof(*list->ops));
-	}
-	return op_parse(nlh, &list->ops[list->n++]);
+	return op_parse(nlh, op_list_add(arg));
 }
 
 /* A dump that changed under way may miss or repeat an operation: asked again, a few times. */
@@ -84,6 +73,7 @@ static void put_row(struct out_table *t, const struct op *op, bool exact)
 	put_number(t, COL_QUIET, exact, op->quiet_ms, out_ms);
 	out_table_cell(t, COL_WHO, "%" PRIu32 "/%" PRIu32, op->uid, op->pid);
 	out_table_cell(t, COL_ORPHAN, "%s", OP_SEEN(op, SKSPLICE_A_ORPHAN) ? "orphan" : "");
+	out_table_cell(t, COL_ENGINE, op->mode ? "%s/%s" : "%s", op_engine(op), op->mode);
 }
 
 static void print_table(const struct op_list *list, bool exact)
@@ -105,24 +95,44 @@ static void print_json(const struct op_list *list)
 	out_json(array);
 }
 
-static int list_now(bool exact)
+/* Of the module, which need not be there where other engines are. */
+static int list_module(struct op_list *list, bool alone)
 {
-	struct op_list list = { 0 };
 	struct nl nl;
-	int error = nl_open_or_say(&nl);
+	int error;
 
-	if (error)
-		return error;
-	error = dump(&nl, &list);
+	if (!alone) {
+		error = nl_open(&nl);
+		if (error)
+			return CLI_OK;
+	} else {
+		error = nl_open_or_say(&nl);
+		if (error)
+			return error;
+	}
+	error = dump(&nl, list);
 	if (error)
 		cli_error("cannot list: %s", nl_why(&nl, error));
+	nl_close(&nl);
+	return error ? CLI_FAILED : CLI_OK;
+}
+
+static int list_now(bool exact)
+{
+	struct op_list list = { 0 }, others = { 0 };
+	int error = list_module(&list, listed_read(&others) < 0);
+
+	for (size_t i = 0; i < others.n; i++)
+		*op_list_add(&list) = others.ops[i];
+	if (error)
+		;	/* has been told */
 	else if (cli_json)
 		print_json(&list);
 	else
 		print_table(&list, exact);
 	free(list.ops);
-	nl_close(&nl);
-	return error ? CLI_FAILED : CLI_OK;
+	free(others.ops);
+	return error;
 }
 
 int cmd_list(const struct command *cmd, int argc, char **argv)
@@ -152,7 +162,16 @@ static int keep_one(const struct nlmsghdr *nlh, void *arg)
 	return op_parse(nlh, &one->op);
 }
 
-static int show_now(uint64_t token)
+static int print_one(const struct op *op)
+{
+	if (cli_json)
+		out_json(op_json(op));
+	else
+		op_print(op);
+	return CLI_OK;
+}
+
+static int show_module(uint64_t token)
 {
 	struct one_op one = { .found = false };
 	struct nlmsghdr *nlh;
@@ -168,24 +187,43 @@ static int show_now(uint64_t token)
 		error = -EBADMSG;
 	if (error)
 		cli_error("operation %" PRIu64 ": %s", token, nl_why(&nl, error));
-	else if (cli_json)
-		out_json(op_json(&one.op));
 	else
-		op_print(&one.op);
+		print_one(&one.op);
 	nl_close(&nl);
 	return error ? CLI_FAILED : CLI_OK;
 }
 
+/* Each process numbers its own. */
+static int show_listed(uint64_t pid, uint64_t token)
+{
+	struct op_list list = { 0 };
+	int result = CLI_FAILED;
+
+	listed_read(&list);
+	for (size_t i = 0; i < list.n && result; i++)
+		if (list.ops[i].pid == pid && list.ops[i].token == token)
+			result = print_one(&list.ops[i]);
+	if (result)
+		cli_error("process %" PRIu64 " lists no operation %" PRIu64, pid, token);
+	free(list.ops);
+	return result;
+}
+
 int cmd_show(const struct command *cmd, int argc, char **argv)
 {
-	uint64_t token;
+	uint64_t token, pid = 0;
+	char *slash;
 
 	cli_option(cmd, argc, argv, cli_common_options);
 	if (optind == argc)
 		cli_usage(cmd, "which operation?");
-	if (cli_parse_u64(argv[optind], 1, UINT64_MAX, &token))
+	slash = strchr(argv[optind], '/');
+	if (slash)
+		*slash = '\0';
+	if ((slash && cli_parse_u64(argv[optind], 1, INT32_MAX, &pid)) ||
+	    cli_parse_u64(slash ? slash + 1 : argv[optind], 1, UINT64_MAX, &token))
 		cli_usage(cmd, "'%s' is not the number of an operation", argv[optind]);
 	optind++;
 	cli_no_operands(cmd, argc, argv);
-	return show_now(token);
+	return slash ? show_listed(pid, token) : show_module(token);
 }

@@ -44,7 +44,14 @@ struct op {
 	uint64_t token, limit, user_data, bytes, bytes_back, age_ms, quiet_ms, inlined, worker, missed;
 	uint32_t kind, flags, idle_ms, error, cause, ended, unacked, state, state_back, uid, pid;
 	struct op_sock source, sink;
+	const char *engine, *mode;	/* engine NULL: the module's; mode NULL: it has one only */
 };
+struct op_list {
+	struct op *ops;
+	size_t n, room;
+};
+struct op *op_list_add(struct op_list *list);
+const char *op_engine(const struct op *op);
 #define OP_SEEN(op, attr)	(((op)->seen >> (attr)) & 1)
 int op_parse(const struct nlmsghdr *nlh, struct op *op);
 void op_print(const struct op *op);
@@ -53,5 +60,8 @@ const char *op_kind(uint32_t kind);
 const char *op_state(uint32_t state);
 const char *op_cause(uint32_t cause);
 const char *op_sock_text(const struct op_sock *s, char text[2 * ADDR_TEXT]);
+
+/* listed.c */
+int listed_read(struct op_list *list);
 
 #endif /* NL_H */

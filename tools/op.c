@@ -84,6 +84,21 @@ const char *op_cause(uint32_t cause)
 	return pick(names, ARRAY_SIZE(names), cause);
 }
 
+const char *op_engine(const struct op *op)
+{
+	return op->engine ? op->engine : "kmod";
+}
+
+/* Room for one more, at the end. */
+struct op *op_list_add(struct op_list *list)
+{
+	if (list->n == list->room) {
+		list->room = list->room ? 2 * list->room : 64;
+		list->ops = out_alloc(list->ops, list->room * sizeof(*list->ops));
+	}
+	return &list->ops[list->n++];
+}
+
 static int parse_address(const struct nlattr *attr, struct addr *out)
 {
 	if (!attr)
@@ -237,6 +252,9 @@ void op_print(const struct op *op)
 			print_field(&fields[i], field_value(&fields[i], op));
 	print_sock("source", &op->source);
 	print_sock("sink", &op->sink);
+	out_field("engine", "%s", op_engine(op));
+	if (op->mode)
+		out_field("mode", "%s", op->mode);
 	if (OP_SEEN(op, SKSPLICE_A_STATE))
 		out_field("orphan", "%s", OP_SEEN(op, SKSPLICE_A_ORPHAN) ? "yes" : "no");
 }
@@ -287,6 +305,9 @@ struct json_object *op_json(const struct op *op)
 			json_field(o, &fields[i], field_value(&fields[i], op));
 	json_sock(o, "source", &op->source);
 	json_sock(o, "sink", &op->sink);
+	out_add_string(o, "engine", op_engine(op));
+	if (op->mode)
+		out_add_string(o, "mode", op->mode);
 	/* a flag's absence says something only of an operation that lives */
 	if (OP_SEEN(op, SKSPLICE_A_STATE))
 		out_add_bool(o, "orphan", OP_SEEN(op, SKSPLICE_A_ORPHAN));

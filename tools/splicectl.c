@@ -46,14 +46,16 @@ static const struct command commands[] = {
 		"      --listen also takes :PORT (any address) and port 0 (one is chosen and printed)\n"
 		"Engines: kmod, the kernel module, forwards in the kernel: connections go on when the relay ends or is\n"
 		"killed. user forwards in this process, on any machine and for any user: what is open when the relay ends\n"
-		"is reset. sockmap is user with a shorter way to peers on this host. auto takes kmod where it works, else\n"
+		"is reset. sockmap is user with a shorter way to peers on this host; without --cgroup the kernel moves the\n"
+		"bytes, for those who want to see that. auto takes kmod where it works, else\n"
 		"sockmap if there is a --cgroup, else user; \"splicectl probe\" tells which.\n",
 	}, {
 		.name = "list", .args = "[--bytes]", .run = cmd_list,
-		.summary = "list the operations of this network namespace",
+		.summary = "list the operations of this network namespace, and the splices of the engine sockmap in any",
 		.options = "  -b, --bytes             exact numbers of bytes and milliseconds\n",
 	}, {
-		.name = "show", .args = "ID", .run = cmd_show, .options = "",
+		.name = "show", .args = "ID", .run = cmd_show,
+		.options = "ID: as in the list; of the engine sockmap, PID/ID\n",
 		.summary = "show all that is known of one operation",
 	}, {
 		.name = "stats", .args = "", .run = cmd_stats, .options = "",

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
+/* The splices that the processes of this machine list: see listed.h. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "../bpf/sockmap.h"
+#include "sockmap_list.h"
+
+#define SIZE		(SPL_LISTED_MOST * sizeof(struct spl_listed))
+#define WAYS_SIZE	(SOCKMAP_FLOWS * sizeof(struct sockmap_way))
+
+uint64_t sockmap_listed_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) ? 0 : st.st_ino;
+}
+
+/* The 22nd word of its stat, the 20th behind the name. */
+uint64_t sockmap_listed_started(pid_t pid)
+{
+	char path[64], line[1024], *word = NULL, *rest;
+	FILE *f;
+	int i;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fgets(line, sizeof(line), f) && (rest = strrchr(line, ')')))
+		for (i = 0, word = strtok_r(rest + 1, " ", &rest); word && i < 19; i++)
+			word = strtok_r(NULL, " ", &rest);
+	fclose(f);
+	return word ? strtoull(word, NULL, 10) : 0;
+}
+
+static DIR *open_dir(void)
+{
+	struct statfs fs;
+
+	if (statfs(SPL_LISTED_DIR, &fs))
+		return NULL;
+	if (fs.f_type != BPF_FS_MAGIC) {
+		errno = ENOENT;
+		return NULL;
+	}
+	return opendir(SPL_LISTED_DIR);
+}
+
+/* Of a process that we know to be gone? Those of another namespace have other numbers. */
+static bool is_dead(const char *name)
+{
+	unsigned long long ns, started;
+	int pid;
+
+	return sscanf(name, "%llu-%d-%llu", &ns, &pid, &started) == 3 && ns == sockmap_listed_namespace() &&
+	       sockmap_listed_started(pid) != started;
+}
+
+bool sockmap_listed_sweep(void)
+{
+	DIR *dir = open_dir();
+	struct dirent *e;
+
+	if (!dir)
+		return false;
+	while ((e = readdir(dir)))
+		if (is_dead(e->d_name))
+			unlinkat(dirfd(dir), e->d_name, 0);
+	closedir(dir);
+	return true;
+}
+
+/* ---- reading */
+
+static const struct sockmap_way *map_ways(uint32_t id)
+{
+	int fd = id ? bpf_map_get_fd_by_id(id) : -1;
+	void *ways;
+
+	if (fd < 0)
+		return NULL;
+	ways = mmap(NULL, WAYS_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	return ways == MAP_FAILED ? NULL : ways;
+}
+
+/* The kernel counts on while the process does not look. */
+static void count_on(struct spl_listed *r, const struct sockmap_way *ways)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		uint64_t taken = r->way[i] && r->way[i] <= SOCKMAP_FLOWS ? ways[r->way[i] - 1].taken : 0;
+
+		if (taken > r->bytes[i])
+			r->bytes[i] = taken;
+	}
+}
+
+/* False: there is none, or it has changed in the meantime. */
+static bool copy(const struct spl_listed *from, struct spl_listed *to)
+{
+	uint64_t token = __atomic_load_n(&from->token, __ATOMIC_ACQUIRE);
+
+	memcpy(to, from, sizeof(*to));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return token && to->token == token && __atomic_load_n(&from->token, __ATOMIC_RELAXED) == token;
+}
+
+static int read_records(const struct spl_listed *from, struct spl_listed **out, int n)
+{
+	struct spl_listed *all = realloc(*out, ((size_t)n + SPL_LISTED_MOST) * sizeof(*all));
+	const struct sockmap_way *ways;
+	unsigned int i;
+
+	if (!all)
+		return -ENOMEM;
+	*out = all;
+	ways = map_ways(from[0].way[0]);
+	for (i = 1; i < SPL_LISTED_MOST; i++) {
+		if (!copy(&from[i], &all[n]))
+			continue;
+		if (ways)
+			count_on(&all[n], ways);
+		n++;
+	}
+	if (ways)
+		munmap((void *)ways, WAYS_SIZE);
+	return n;
+}
+
+/* Another version of the library has another map. */
+static bool is_ours(int fd)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &len) && info.type == BPF_MAP_TYPE_ARRAY &&
+	       info.value_size == sizeof(struct spl_listed) && info.max_entries == SPL_LISTED_MOST;
+}
+
+static int read_pin(const char *name, struct spl_listed **out, int n)
+{
+	char path[sizeof(SPL_LISTED_DIR) + 1 + NAME_MAX];
+	struct spl_listed *from = MAP_FAILED;
+	int fd;
+
+	snprintf(path, sizeof(path), SPL_LISTED_DIR "/%s", name);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return errno == EPERM || errno == EACCES ? -EPERM : n;
+	if (is_ours(fd))
+		from = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	if (from == MAP_FAILED)
+		return n;
+	n = read_records(from, out, n);
+	munmap(from, SIZE);
+	return n;
+}
+
+int spl_sockmap_listed(struct spl_listed **out)
+{
+	struct dirent *e;
+	bool any = false;
+	DIR *dir;
+	int n = 0;
+
+	*out = NULL;
+	sockmap_listed_sweep();
+	dir = open_dir();
+	if (!dir)
+		return errno == EACCES ? -EPERM : -ENOENT;
+	while (n >= 0 && (e = readdir(dir))) {
+		if (e->d_name[0] == '.')
+			continue;
+		any = true;
+		n = read_pin(e->d_name, out, n);
+	}
+	closedir(dir);
+	if (n < 0) {
+		free(*out);
+		*out = NULL;
+	}
+	return n < 0 || any ? n : -ENOENT;
+}

@@ -78,21 +78,26 @@ static uint32_t last_map(void)
 	return id;
 }
 
-/* Bytes that went by the hop, by the counters of the maps that are newer: those of the relay, of which one is there. */
+/* Bytes that went by the hop or past the relay, by the counters of the maps that are newer: those of the relay, of which one is there. */
 static uint64_t redirected(uint32_t since)
 {
 	uint64_t each[1024], sum = 0;
 	struct bpf_map_info info;
-	uint32_t id = since, len, what = LOCAL_BYTES;
-	int fd, cpu;
+	static const uint32_t what[] = { LOCAL_BYTES, LOCAL_BYPASS_BYTES };
+	uint32_t id = since, len;
+	int fd, cpu, i;
 
 	while (!bpf_map_get_next_id(id, &id) && (fd = bpf_map_get_fd_by_id(id)) >= 0) {
 		memset(&info, 0, sizeof(info));
-		memset(each, 0, sizeof(each));
 		len = sizeof(info);
-		if (!bpf_obj_get_info_by_fd(fd, &info, &len) && !strcmp(info.name, "counts") && !bpf_map_lookup_elem(fd, &what, each))
+		if (bpf_obj_get_info_by_fd(fd, &info, &len) || strcmp(info.name, "counts"))
+			info.max_entries = 0;
+		for (i = 0; i < 2 && what[i] < info.max_entries; i++) {
+			memset(each, 0, sizeof(each));
+			bpf_map_lookup_elem(fd, what + i, each);
 			for (cpu = 0; cpu < 1024; cpu++)
 				sum += each[cpu];
+		}
 		close(fd);
 	}
 	return sum;

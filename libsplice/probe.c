@@ -30,10 +30,8 @@ static const char *advice_kmod(int error)
 	}
 }
 
-static const char *advice_sockmap(int error, const char *cgroup)
+static const char *advice_sockmap(int error)
 {
-	if (!cgroup)
-		return "name the directory of a cgroup v2 that has the local peers, and them alone: --cgroup PATH";
 	switch (error) {
 	case -EPERM:
 	case -EACCES:
@@ -106,7 +104,7 @@ static void probe_one(struct spl_probe *p, enum spl_engine engine, const char *c
 	if (p->error && engine == SPL_ENGINE_KMOD)
 		snprintf(p->advice, sizeof(p->advice), "%s", advice_kmod(p->error));
 	if (p->error && engine == SPL_ENGINE_SOCKMAP)
-		snprintf(p->advice, sizeof(p->advice), "%s", advice_sockmap(p->error, cgroup));
+		snprintf(p->advice, sizeof(p->advice), "%s", advice_sockmap(p->error));
 	spl_close(s);
 }
 

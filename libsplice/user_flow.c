@@ -153,7 +153,12 @@ static ssize_t peer_has(struct user_flow *flow)
  */
 static bool passed_by(const struct user_flow *flow, ssize_t n)
 {
-	return !n && flow->src->kind == USER_TCP && user_io_look(flow->src) > 0;
+	if (n || flow->src->kind != USER_TCP)
+		return false;
+	n = user_io_look(flow->src);
+	if (n < 0 && n != -EAGAIN)
+		user_busy_note(flow->src, (int)-n);
+	return n > 0;
 }
 
 static enum user_verdict fill_pipe(struct user *u, struct user_flow *flow, size_t *share)

@@ -169,9 +169,15 @@ ssize_t user_io_look(struct user_sock *sock)
 bool user_io_is_pure(struct user_sock *sock)
 {
 	char none;
+	ssize_t n;
 
-	if (!sock->pure)
-		sock->pure = UNINTERRUPTED(recv(sock->fd, &none, 0, MSG_DONTWAIT)) == -EAGAIN;
+	if (sock->pure)
+		return true;
+	n = UNINTERRUPTED(recv(sock->fd, &none, 0, MSG_DONTWAIT));
+	sock->pure = n == -EAGAIN;
+	/* a socket tells of its failure once, and has now: who reads on will find this */
+	if (n < 0 && n != -EAGAIN)
+		user_busy_note(sock, (int)-n);
 	return sock->pure;
 }
 

@@ -11,6 +11,8 @@
  * the length of what is not there yet, takes the bytes out of the receive queue and keeps them where nobody can get at them. When
  * it fails before anything of a message was taken, all of that stays in the receive queue.
  */
+#include <stdbool.h>
+
 #include <linux/bpf.h>
 #include <linux/errno.h>
 #include <bpf/bpf_core_read.h>
@@ -23,7 +25,10 @@
 struct sk_buff_head { __u32 qlen; } KERNEL;
 struct sk_psock { struct sk_buff_head ingress_skb; } KERNEL;
 struct sock { int sk_rcvbuf; void *sk_user_data; } KERNEL;
-struct tcp_sock { __u32 write_seq; } KERNEL;
+struct tcp_sock {
+	__u32 write_seq;
+	__u16 urg_data;
+} KERNEL;
 struct sk_buff { char cb[48]; } KERNEL;
 struct strp_msg { int full_len, offset; } KERNEL;
 struct _strp_msg { struct strp_msg strp; } KERNEL;
@@ -118,6 +123,14 @@ static __always_inline enum sockmap_stop look(struct sockmap_way *w, __u32 numbe
 	return why;
 }
 
+static __always_inline bool urgent(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
+
+	return tp && tp->urg_data;
+}
+
 /* A message that is longer than the receive buffer would be an error; the next one goes on where this ends. */
 static __always_inline int length(struct __sk_buff *skb)
 {
@@ -142,7 +155,7 @@ int parser(struct __sk_buff *skb)
 	w = way_of(skb, &number);
 	if (!w)
 		return -EAGAIN;
-	w->stopped = look(w, number, (__u32)len);
+	w->stopped = urgent(skb) ? SOCKMAP_URGENT : look(w, number, (__u32)len);
 	return w->stopped ? -EAGAIN : len;
 }
 

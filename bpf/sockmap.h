@@ -27,6 +27,7 @@ enum sockmap_stop {
 	SOCKMAP_LAST,		/* the skb that completes the limit is left to user space */
 	SOCKMAP_ASKED,
 	SOCKMAP_NO_SINK,
+	SOCKMAP_URGENT,		/* the kernel would keep what is before the urgent byte until there is more */
 };
 
 /* One flow, a cache line. What the programs write they write under the lock of the source. */

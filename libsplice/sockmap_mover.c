@@ -132,6 +132,7 @@ static enum user_verdict run(struct user *u, struct user_flow *flow)
 	case SOCKMAP_ENDING:
 		return wait_for_sink(u, flow, &st);
 	case SOCKMAP_DONE:
+		flow->left = 0;
 		return USER_MORE;
 	case SOCKMAP_SINK_FAILED:
 		return user_stall_write(u, flow, -st.error);

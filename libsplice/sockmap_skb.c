@@ -176,9 +176,9 @@ static int look_at_ends(struct sockmap_flow *f)
 		return err;
 	if (f->from.cookie == f->to.cookie)
 		return -EOPNOTSUPP;
-	if ((err = sockmap_tcp_read(f->source, &f->source_at)) || (err = sockmap_tcp_info(f->sink, &info)))
+	if ((err = sockmap_tcp_read(f->source, &f->source_at)) || (err = sockmap_tcp_written(f->sink, &f->sink_at)) ||
+	    (err = sockmap_tcp_info(f->sink, &info)))
 		return err;
-	f->sink_at = sockmap_tcp_written(&info);
 	return info.tcpi_state == SOCKMAP_TCP_ESTABLISHED ? 0 : -EOPNOTSUPP;
 }
 
@@ -236,10 +236,13 @@ static void source_failed(struct sockmap_flow *f, int error)
 	over(f, SOCKMAP_SOURCE_FAILED, f->source_error ? f->source_error : error);
 }
 
-static uint64_t accepted(const struct sockmap_flow *f, const struct tcp_info *sink)
+static uint64_t accepted(const struct sockmap_flow *f)
 {
-	uint64_t all = taken(f), now = sockmap_tcp_written(sink) - f->sink_at;
+	uint64_t all = taken(f), now;
 
+	if (sockmap_tcp_written(f->sink, &now))
+		return 0;
+	now -= f->sink_at;
 	return now < all ? now : all;
 }
 
@@ -310,13 +313,13 @@ static void look_at_source(struct sockmap_flow *f, unsigned int state)
 	}
 }
 
-static void fill(const struct sockmap_flow *f, const struct tcp_info *sink, struct sockmap_status *st)
+static void fill(const struct sockmap_flow *f, struct sockmap_status *st)
 {
 	struct pollfd room = { .fd = f->sink, .events = POLLOUT };
 
 	st->phase = f->phase;
 	st->error = f->error ? f->error : f->source_error;
-	st->bytes = accepted(f, sink);
+	st->bytes = accepted(f);
 	st->backlog = taken(f) - st->bytes;
 	st->source_events = f->source_events;
 	st->sink_events = f->sink_events;
@@ -329,13 +332,13 @@ static void fill(const struct sockmap_flow *f, const struct tcp_info *sink, stru
 	st->sink_events = st->tick ? 0 : POLLOUT;
 }
 
-static void step(struct sockmap_flow *f, struct tcp_info *sink)
+static void step(struct sockmap_flow *f)
 {
 	uint32_t stopped = __atomic_load_n(&f->way->stopped, __ATOMIC_ACQUIRE);
-	struct tcp_info source;
+	struct tcp_info source, sink;
 
 	f->source_events = f->sink_events = 0;
-	if (sockmap_tcp_info(f->source, &source) || sockmap_tcp_info(f->sink, sink)) {
+	if (sockmap_tcp_info(f->source, &source) || sockmap_tcp_info(f->sink, &sink)) {
 		over(f, SOCKMAP_SINK_FAILED, EBADF);
 		return;
 	}
@@ -347,30 +350,25 @@ static void step(struct sockmap_flow *f, struct tcp_info *sink)
 		look_at_source(f, source.tcpi_state);
 	if (f->phase >= SOCKMAP_EOF)
 		return;
-	if (sink->tcpi_state == SOCKMAP_TCP_CLOSE || f->way->lost) {
+	if (sink.tcpi_state == SOCKMAP_TCP_CLOSE || f->way->lost) {
 		int error = sockmap_tcp_error(f->sink);
 
 		over(f, SOCKMAP_SINK_FAILED, error ? error : EPIPE);
 		return;
 	}
-	if (f->phase == SOCKMAP_MOVING || taken(f) != accepted(f, sink))
+	if (f->phase == SOCKMAP_MOVING || taken(f) != accepted(f))
 		return;
 	if (f->phase == SOCKMAP_ENDING)
 		over(f, SOCKMAP_EOF, 0);
 	else if (!f->way->stop)
 		pump(f);
-	sockmap_tcp_info(f->sink, sink);
 }
 
 void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
 {
-	struct tcp_info sink = { 0 };
-
 	if (f->phase < SOCKMAP_EOF)
-		step(f, &sink);
-	else
-		sockmap_tcp_info(f->sink, &sink);
-	fill(f, &sink, st);
+		step(f);
+	fill(f, st);
 }
 
 /* ---- ending */
@@ -441,8 +439,7 @@ int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 
 uint64_t sockmap_skb_bytes(const struct sockmap_flow *f, uint64_t *backlog)
 {
-	struct tcp_info sink;
-	uint64_t bytes = sockmap_tcp_info(f->sink, &sink) ? 0 : accepted(f, &sink);
+	uint64_t bytes = accepted(f);
 
 	*backlog = taken(f) - bytes;
 	return bytes;

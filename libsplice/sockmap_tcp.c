@@ -19,10 +19,21 @@ int sockmap_tcp_info(int fd, struct tcp_info *info)
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) ? -errno : 0;
 }
 
-/* What TCP has accepted from whoever wrote. */
-uint64_t sockmap_tcp_written(const struct tcp_info *info)
+/*
+ * What TCP has accepted from whoever wrote: what is acknowledged, and what is not. By what was sent it cannot be told: what the
+ * device or a filter here refuses is counted then, and again the next time.
+ */
+int sockmap_tcp_written(int fd, uint64_t *count)
 {
-	return info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
+	struct tcp_info before, after;
+	int waiting;
+
+	do {
+		if (sockmap_tcp_info(fd, &before) || ioctl(fd, SIOCOUTQ, &waiting) || sockmap_tcp_info(fd, &after))
+			return -errno;
+	} while (before.tcpi_bytes_acked != after.tcpi_bytes_acked);
+	*count = after.tcpi_bytes_acked + (uint64_t)waiting;
+	return 0;
 }
 
 /* Not SIOCINQ: of a socket in a map newer kernels count with it what a program has put there, and nothing else. */

@@ -14,7 +14,7 @@
 enum { SOCKMAP_TCP_ESTABLISHED = 1, SOCKMAP_TCP_FIN_WAIT1 = 4, SOCKMAP_TCP_FIN_WAIT2 = 5, SOCKMAP_TCP_CLOSE = 7 };
 
 int sockmap_tcp_info(int fd, struct tcp_info *info);
-uint64_t sockmap_tcp_written(const struct tcp_info *info);
+int sockmap_tcp_written(int fd, uint64_t *count);	/* of any moment: a difference is what counts */
 int sockmap_tcp_read(int fd, uint64_t *count);
 int sockmap_tcp_consume(int fd, size_t len);
 int sockmap_tcp_error(int fd);		/* positive, and the socket has it no more */

@@ -91,6 +91,36 @@ TEST_F(sockmap_tun, overlap_behind_exactly_n)
 	EXPECT_EQ(0, at_quiet(self->w.source));
 }
 
+static int put_urgent(struct tunpeer *p, uint16_t urgent)
+{
+	struct tunpeer_segment seg = {
+		.flags = TUNPEER_ACK | TUNPEER_URG | TUNPEER_PSH, .window = 65535, .urgent = urgent, .len = 100,
+	};
+
+	pattern_fill(seg.data, seg.len, SEED, 0);
+	return tunpeer_put(p, &seg);
+}
+
+/* What is before an urgent byte in its segment gets there, whatever comes then, or does not. */
+TEST_F(sockmap_tun, urgent_at_the_end)
+{
+	ASSERT_EQ(0, way_begin(&self->w));
+	way_let_run(&self->w);
+	ASSERT_EQ(0, put_urgent(&self->p, 100));
+	EXPECT_EQ(0, take(self->fds[1], SEED, 0, 99));
+	EXPECT_EQ(0, way_end(&self->w));
+}
+
+TEST_F(sockmap_tun, urgent_in_the_middle)
+{
+	ASSERT_EQ(0, way_begin(&self->w));
+	way_let_run(&self->w);
+	ASSERT_EQ(0, put_urgent(&self->p, 50));
+	EXPECT_EQ(0, take(self->fds[1], SEED, 0, 49));
+	EXPECT_EQ(0, take(self->fds[1], SEED, 50, 50));
+	EXPECT_EQ(0, way_end(&self->w));
+}
+
 /* One byte that is not of the stream, in the middle of it: where TCP stops reading for whoever does not read himself. */
 TEST_F(sockmap_tun, urgent_data)
 {

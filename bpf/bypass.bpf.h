@@ -11,8 +11,9 @@
  * takes bytes when its sink has accepted them, by TCP or by its hop. Then all is where it belongs when
  *   sender.write_seq == source.copied_seq	the relay has handed over all that came
  *   sink.write_seq == target.copied_seq	and the target has read what it got of it by TCP
- * The sender is locked, so that it adds nothing; each of these, once true, stays so until it does. Reading them one by one is
- * therefore as good as at once.
+ * The sender is locked, so that it adds nothing: the first, once true, stays so until it does, and so does the second, once the
+ * first is true. Looked at in this order, one by one is as good as at once. (The other way round it is not: the relay may send, and
+ * take, between the two.)
  */
 #include "bypass.h"
 
@@ -166,9 +167,12 @@ static __always_inline bool is_clear(struct bypass_way *w, struct tcp_sock *targ
 static __always_inline bool is_quiet(struct bypass_way *w, struct tcp_sock *tp, struct tcp_sock *target)
 {
 	struct tcp_sock *source = (struct tcp_sock *)w->source_sk, *sink = (struct tcp_sock *)w->sink_sk;
-	__u32 given = READ(sink, write_seq);
+	__u32 given;
 
-	return tp->write_seq == READ(source, copied_seq) && given == READ(target, copied_seq) &&
+	if (tp->write_seq != READ(source, copied_seq))
+		return false;
+	given = READ(sink, write_seq);
+	return given == READ(target, copied_seq) &&
 	       is_clear(w, target, given) && is_same(w->source_sk, w->source_cookie) && is_same(w->sink_sk, w->sink_cookie);
 }
 

@@ -3,7 +3,9 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,27 +47,38 @@ uint64_t sockmap_listed_started(pid_t pid)
 	return word ? strtoull(word, NULL, 10) : 0;
 }
 
+/* Everybody may make it where bpffs lets everybody: somebody else's is none. */
 static DIR *open_dir(void)
 {
+	int fd = open(SPL_LISTED_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct statfs fs;
+	struct stat st;
 
-	if (statfs(SPL_LISTED_DIR, &fs))
+	if (fd < 0)
 		return NULL;
-	if (fs.f_type != BPF_FS_MAGIC) {
-		errno = ENOENT;
-		return NULL;
-	}
-	return opendir(SPL_LISTED_DIR);
+	if (!fstatfs(fd, &fs) && fs.f_type == BPF_FS_MAGIC && !fstat(fd, &st) && (!st.st_uid || st.st_uid == geteuid()) &&
+	    !(st.st_mode & (S_IWGRP | S_IWOTH)))
+		return fdopendir(fd);
+	close(fd);
+	errno = ENOENT;
+	return NULL;
 }
 
-/* Of a process that we know to be gone? Those of another namespace have other numbers. */
+/*
+ * Of a process that we know to be gone? Those of another namespace have other numbers. Of one that we cannot look at we know
+ * nothing.
+ */
 static bool is_dead(const char *name)
 {
-	unsigned long long ns, started;
+	unsigned long long ns, started, now;
 	int pid;
 
-	return sscanf(name, "%llu-%d-%llu", &ns, &pid, &started) == 3 && ns == sockmap_listed_namespace() &&
-	       sockmap_listed_started(pid) != started;
+	if (sscanf(name, "%llu-%d-%llu", &ns, &pid, &started) != 3 || pid <= 0 || ns != sockmap_listed_namespace())
+		return false;
+	if (kill(pid, 0) && errno == ESRCH)
+		return true;
+	now = sockmap_listed_started(pid);
+	return now && now != started;
 }
 
 bool sockmap_listed_sweep(void)
@@ -84,14 +97,24 @@ bool sockmap_listed_sweep(void)
 
 /* ---- reading */
 
+static bool is_array(int fd, uint32_t value_size, uint32_t n)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &len) && info.type == BPF_MAP_TYPE_ARRAY && info.value_size == value_size &&
+	       info.max_entries == n;
+}
+
 static const struct sockmap_way *map_ways(uint32_t id)
 {
 	int fd = id ? bpf_map_get_fd_by_id(id) : -1;
-	void *ways;
+	void *ways = MAP_FAILED;
 
 	if (fd < 0)
 		return NULL;
-	ways = mmap(NULL, WAYS_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	if (is_array(fd, sizeof(struct sockmap_way), SOCKMAP_FLOWS))
+		ways = mmap(NULL, WAYS_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
 	return ways == MAP_FAILED ? NULL : ways;
 }
@@ -141,16 +164,6 @@ static int read_records(const struct spl_listed *from, struct spl_listed **out, 
 	return n;
 }
 
-/* Another version of the library has another map. */
-static bool is_ours(int fd)
-{
-	struct bpf_map_info info = { 0 };
-	uint32_t len = sizeof(info);
-
-	return !bpf_obj_get_info_by_fd(fd, &info, &len) && info.type == BPF_MAP_TYPE_ARRAY &&
-	       info.value_size == sizeof(struct spl_listed) && info.max_entries == SPL_LISTED_MOST;
-}
-
 static int read_pin(const char *name, struct spl_listed **out, int n)
 {
 	char path[sizeof(SPL_LISTED_DIR) + 1 + NAME_MAX];
@@ -161,7 +174,8 @@ static int read_pin(const char *name, struct spl_listed **out, int n)
 	fd = bpf_obj_get(path);
 	if (fd < 0)
 		return errno == EPERM || errno == EACCES ? -EPERM : n;
-	if (is_ours(fd))
+	/* another version of the library has another map */
+	if (is_array(fd, sizeof(struct spl_listed), SPL_LISTED_MOST))
 		from = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
 	if (from == MAP_FAILED)

@@ -33,7 +33,7 @@ static int open_local(struct spl *s)
 		return r;
 	r = user_open(s);
 	if (r) {
-		sockmap_load_put(attachment, ports);
+		sockmap_load_put(attachment, ports, false);
 		return r;
 	}
 	u = s->priv;
@@ -106,7 +106,7 @@ void sockmap_close(struct spl *s)
 	sockmap_list_put(inherited);
 	if (attachment) {
 		sockmap_wait_free(waits);
-		sockmap_load_put(attachment, ports);
+		sockmap_load_put(attachment, ports, inherited);
 	} else {
 		sockmap_skb_put(inherited);
 	}

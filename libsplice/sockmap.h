@@ -20,7 +20,7 @@ struct sockmap_ports;
 
 /* sockmap_load.c */
 int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_ports *ports, struct sockmap_attachment **out);
-void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports);
+void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports, bool inherited);
 const struct sockmap_maps *sockmap_load_maps(void);
 bool sockmap_load_splices(void);
 int sockmap_load_counts(uint64_t out[LOCAL_COUNTS]);
@@ -28,7 +28,7 @@ int sockmap_load_counts(uint64_t out[LOCAL_COUNTS]);
 /* sockmap_ports.c */
 int sockmap_ports_parse(struct spl *s, const char *text, struct sockmap_ports **out);
 void sockmap_ports_add(struct sockmap_ports *p);
-void sockmap_ports_remove(struct sockmap_ports *p);
+void sockmap_ports_remove(struct sockmap_ports *p, bool inherited);
 
 /* sockmap_hop.c */
 extern const struct user_hop sockmap_hop;

@@ -185,7 +185,7 @@ static int get(struct spl *s, int cgroup, const struct stat *st, struct sockmap_
 		(*out)->users++;
 		return 0;
 	}
-	sockmap_ports_remove(ports);
+	sockmap_ports_remove(ports, false);
 	if (!loaded.attachments)
 		unload();
 	return r;
@@ -208,12 +208,12 @@ int sockmap_load_get(struct spl *s, const char *cgroup, struct sockmap_ports *po
 	return r;
 }
 
-void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports)
+void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports, bool inherited)
 {
 	struct sockmap_attachment **at;
 
 	pthread_mutex_lock(&loaded.lock);
-	sockmap_ports_remove(ports);
+	sockmap_ports_remove(ports, inherited);
 	if (!--a->users) {
 		for (at = &loaded.attachments; *at != a; at = &(*at)->next)
 			;

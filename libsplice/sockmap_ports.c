@@ -84,7 +84,8 @@ void sockmap_ports_add(struct sockmap_ports *p)
 	tell();
 }
 
-void sockmap_ports_remove(struct sockmap_ports *p)
+/* inherited: a child gives up what it has of its parent's, whose map it is. */
+void sockmap_ports_remove(struct sockmap_ports *p, bool inherited)
 {
 	struct sockmap_ports **at;
 
@@ -92,5 +93,6 @@ void sockmap_ports_remove(struct sockmap_ports *p)
 		;
 	*at = p->next;
 	free(p);
-	tell();
+	if (!inherited)
+		tell();
 }

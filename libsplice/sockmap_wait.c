@@ -113,9 +113,10 @@ void sockmap_wait_end(struct user_sock *sock)
 
 static bool may_go_on(const struct wait *wait, uint64_t now)
 {
-	bool patient = now - wait->since < PATIENCE_US;
-
-	wait->sock->room = sockmap_hop_ask(wait->sock, patient ? LOCAL_ASK : LOCAL_YIELD);
+	/* asked first: it may be we who did not get to look for so long */
+	wait->sock->room = sockmap_hop_ask(wait->sock, LOCAL_ASK);
+	if (!wait->sock->room && now - wait->since >= PATIENCE_US)
+		wait->sock->room = sockmap_hop_ask(wait->sock, LOCAL_YIELD);
 	return wait->sock->room;
 }
 

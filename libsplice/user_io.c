@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -173,9 +174,11 @@ bool user_io_is_pure(struct user_sock *sock)
 
 	if (sock->pure)
 		return true;
+	if (user_sock_poll(sock, 0) & (POLLERR | POLLHUP))
+		return false;
 	n = UNINTERRUPTED(recv(sock->fd, &none, 0, MSG_DONTWAIT));
 	sock->pure = n == -EAGAIN;
-	/* a socket tells of its failure once, and has now: who reads on will find this */
+	/* it has failed just now, and tells of it once: who reads on will find this */
 	if (n < 0 && n != -EAGAIN)
 		user_busy_note(sock, (int)-n);
 	return sock->pure;
@@ -220,5 +223,6 @@ ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to)
 	size_t some;
 
 	user_io_hush(to->user);
-	return heed(to->user, HOPPING(to, from->len, some, move(from->fd[0], to->fd, some)), from->len);
+	/* each try may have raised it */
+	return HOPPING(to, from->len, some, heed(to->user, move(from->fd[0], to->fd, some), some));
 }

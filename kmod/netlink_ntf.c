@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The messages nobody asked for, starts and completions, and the dump that asks for those which did not get through. */
+/*
+ * The messages nobody asked for, starts and completions, and the dump that asks for those which did not
+ * get through.
+ */
 #include <net/genetlink.h>
 
 #include "compat.h"

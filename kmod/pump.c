@@ -35,7 +35,7 @@ static struct workqueue_struct *sksplice_pump_queue(const struct sksplice_flow *
 	return flow->op->generic ? sksplice_generic_wq : sksplice_pump_wq;
 }
 
-/* Under what phase two of teardown relies on: see teardown.c. */
+/* Before the worker is queued, wherever that is: phase two of teardown asks. */
 static void sksplice_pump_will_queue(struct sksplice_flow *flow)
 {
 	if (!test_bit(SKSPLICE_RUN_QUEUED, &flow->run))

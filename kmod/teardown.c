@@ -14,11 +14,12 @@
  *    phase one. The first are gone; cancel_delayed_work_sync() ends the second even when it
  *    requeues itself, and so does sksplice_runner_cancel()
  *    with runners; see sksplice_teardown_cancel(). A generic flow is also kicked by the other one
- *    when that has run, and in its turn by any flow of its user: first it is taken off the list of those that wait, which is done
- *    under the lock that they kick under, and none is put there that is stopped; and the first flow
- *    is canceled once more. A flow of plain TCP whose worker was never queued has none to end: who queues it
+ *    when that has run, and in its turn by any flow of its user: first it is taken off the list of
+ *    those that wait, which is done under the lock that they kick under, and none is put there that
+ *    is stopped; and the first flow is canceled once more. A flow of plain TCP whose worker was never queued has none to end: who queues it
  *    sets RUN_QUEUED first, and does it under a lock, or as an owner, of phase one, or before the operation
- *    has begun, which teardown waits for, or as a runner, with no lock: so after those are canceled it is asked again. Now nothing but this work refers to the flows.
+ *    has begun, which teardown waits for, or as a runner, with no lock: so after those are canceled
+ *    it is asked again. Now nothing but this work refers to the flows.
  * 3. Release. Sockets are reset where the contract says so, the files let go, the completion
  *    is sent. The files were held until here, so sockets, their netns and modules were there.
  *
@@ -301,9 +302,9 @@ void sksplice_teardown_soon(struct sksplice_op *op)
 }
 
 /*
- * An owner's work, which has a reference: tears down what has ended, in that order, and tells of several at once. A close may
- * wait, for ever if another program has arranged for that: so the list is the owner's, who waits for himself.
- * Of very many those behind are left to their own works, which run on all processors; so is what cannot be torn
+ * An owner's work, which has a reference: tears down what has ended, in that order, and tells of several
+ * at once. A close may wait, for ever if another program has arranged for that: so the list is the owner's,
+ * who waits for himself. Of very many those behind are left to their own works, which run on all processors; so is what cannot be torn
  * down now. op->lock is taken for who ended it: he may still hold it. On module exit the flush of the
  * queue is behind the last reference to the module, as it is for the operations' works.
  */

@@ -77,7 +77,7 @@ test: $(if $(filter asan,$(K)),tests-asan,tests)
 	@selftests/check --test "$(T)" $(K)
 
 # Streams through a relay over a link that loses, doubles and reorders packets. MINUTES= CONNECTIONS= ENGINE= MOST= SEED=,
-# K= the guest's kernel; K=host: on this machine, whose kernel then must have sch_netem (or NETEM= for none of that).
+# ENGINE=sockmap, local, bypass: the modes of the engine sockmap. K= the guest's kernel; K=host: on this machine, whose kernel then must have sch_netem (or NETEM= for none of that).
 SOAK_SETTINGS = $(foreach v,MINUTES CONNECTIONS ENGINE MOST SEED,$(if $($(v)),$(v)=$($(v))))
 soak: tests
 ifeq ($(K),host)

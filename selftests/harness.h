@@ -208,12 +208,12 @@ static bool has_variant(const struct __fixture_metadata *f, const char *name)
 }
 
 /*
- * On a debug kernel each byte is dear: there not those that differ from others only in which side is which, and of
- * TCP's families, which are one code path with locks of two classes, v4 and the one that has both.
+ * In a brief run, as on a debug kernel, where each byte is dear: not those that differ from others only in which side
+ * is which, and of TCP's families, which are one code path with locks of two classes, v4 and the one that has both.
  */
 static bool variant_spared(const struct __fixture_metadata *f, const char *name)
 {
-	if (!on_debug_kernel())
+	if (!brief_run())
 		return false;
 	if (!strcmp(name, "kmod_v6") || !strcmp(name, "kmod_mapped"))
 		return has_variant(f, "kmod_mixed");
@@ -229,7 +229,7 @@ static bool variant_selected(const char *name)
 	if (!of_engine(name, "user") || !strstr(name, "tls"))
 		return of_engine(name, run_now.engine);
 	if (!run_now.asked)
-		return !on_debug_kernel();
+		return !brief_run();
 	if (tls < 0)
 		tls = tls_here();
 	return tls && of_engine(name, run_now.engine);

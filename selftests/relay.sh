@@ -9,8 +9,8 @@ PATH=$here:$here/../build:$here/../build/selftests:/usr/sbin:$PATH
 engine=user
 [ "$here" != /t ] || engine=kmod
 engine=${ENGINE:-$engine}
-mb=256 requests=3000 redis=20000 count=500 seconds=5
-case $(uname -r) in *debug*) mb=16 requests=300 redis=300 count=50 seconds=2 ;; esac
+mb=96 requests=2000 redis=5000 count=500 seconds=3
+[ -z "${SPL_TEST_BRIEF:-}" ] || mb=16 requests=300 redis=300 count=50 seconds=2
 
 exec 3>&1
 work=$(mktemp -d)

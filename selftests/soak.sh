@@ -3,6 +3,8 @@
 # soak.sh [NAME=VALUE]...: many connections through "splicectl relay" for a while, over a link that loses, doubles and
 # reorders packets; every byte of every stream is looked at. As root; in two network namespaces of its own.
 #   MINUTES=1 CONNECTIONS=200 ENGINE=user (in a guest: kmod) MOST=4194304, of bytes each way SEED=1
+#   ENGINE=sockmap: sk_skb mode. ENGINE=local, ENGINE=bypass: these modes of it, for which all is in one namespace and one
+#   cgroup, and the link is its loopback device
 #   NETEM="loss 1% duplicate 2% delay 2ms reorder 2%"   for both directions; empty: a link without faults
 #   RELAY_OPTIONS="--connect-timeout 60"   of splicectl relay: where a SYN may be lost several times, 5 s can be too short
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,19 +20,44 @@ seconds=$(awk -v m="${MINUTES:-1}" 'BEGIN { printf "%d", m * 60 + 0.5 }')
 ours=soak-o$$ theirs=soak-t$$
 work=$(mktemp -d)
 relay=
+group=
 
 cleanup() {
 	[ -z "$relay" ] || { kill -9 "$relay"; wait "$relay"; } 2> /dev/null
 	ip netns del "$ours" 2> /dev/null
 	ip netns del "$theirs" 2> /dev/null
+	[ -z "$group" ] || rmdir "$group"
 	rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
 
+is_local() { [ "$engine" = local ] || [ "$engine" = bypass ]; }
+
+# The cgroup of the programs, of the hierarchy v2, wherever that is.
+group() {
+	group=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)/soak$$
+	mkdir "$group"
+}
+
+# inside COMMAND...: in "ours", and in the cgroup if there is one. Not "ip netns exec", which hides the cgroups
+inside() {
+	(
+		[ -z "$group" ] || echo 0 > "$group/cgroup.procs"
+		exec nsenter --net="/run/netns/$ours" "$@"
+	)
+}
+
 # The relay is in "theirs", both of its peers in "ours": what it gets and what it sends goes over the link.
 link() {
-	ip netns add "$ours" && ip netns add "$theirs" || return 1
+	ip netns add "$ours" || return 1
+	if is_local; then
+		theirs=$ours
+		ip -n "$ours" link set lo up
+		group
+		return
+	fi
+	ip netns add "$theirs" || return 1
 	ip -n "$ours" link add soak0 type veth peer name soak1 netns "$theirs" || return 1
 	ip -n "$ours" addr add 10.98.0.1/24 dev soak0
 	ip -n "$theirs" addr add 10.98.0.2/24 dev soak1
@@ -46,7 +73,7 @@ spoil() {
 
 relay_up() {
 	# shellcheck disable=SC2086
-	ip netns exec "$theirs" splicectl relay --listen 10.98.0.2:5000 --to 10.98.0.1:5001 --engine "$engine" \
+	nsenter --net="/run/netns/$theirs" splicectl relay --listen "$at:5000" --to "$to:5001" $how \
 		${RELAY_OPTIONS---connect-timeout 60} > "$work/relay" 2>&1 &
 	relay=$!
 	until_true 20 relay_listens || { tap_say < "$work/relay"; return 1; }
@@ -55,16 +82,20 @@ relay_listens() { ip netns exec "$theirs" grep -q ':1388 00000000:0000 0A' /proc
 
 none_left() { [ "$(ip netns exec "$theirs" splicectl --json list | grep -c '"token"')" = 0 ]; }
 
-# The program of the relay is a child of "ip", or has taken its place.
+# nsenter has become the relay.
 relay_memory() { awk '/VmHWM/ { print $2 }' "/proc/$relay/status"; }
 
 if [ "$(id -u)" != 0 ] || ! have ip tc; then
 	skip soak "wants root, ip and tc"
 	finish
 fi
+at=10.98.0.2 to=10.98.0.1 device=soak1 how="--engine $engine"
+! is_local || at=127.0.0.2 to=127.0.0.1 device=lo
 link
-now $? "two namespaces and a link" || finish
-if [ -n "$netem" ] && { ! spoil "$ours" soak0 || ! spoil "$theirs" soak1; } 2> "$work/tc"; then
+now $? "a link" || finish
+! is_local || how="--engine sockmap --cgroup $group"
+[ "$engine" != bypass ] || how="$how --bypass"
+if [ -n "$netem" ] && { ! spoil "$theirs" $device || { [ $device = soak1 ] && ! spoil "$ours" soak0; }; } 2> "$work/tc"; then
 	tap_say < "$work/tc"
 	skip "$engine: a link that spoils" "this kernel has no sch_netem: NETEM= goes without"
 	finish
@@ -72,12 +103,12 @@ fi
 relay_up
 now $? "$engine: the relay listens"
 [ $tap_failed = 0 ] || finish
-ip netns exec "$ours" soak -c "$connections" -t "$seconds" -s "${MOST:-4194304}" -r "${SEED:-1}" \
-	10.98.0.1:5001 10.98.0.2:5000 > "$work/soak" 2>&1
+inside soak -c "$connections" -t "$seconds" -s "${MOST:-4194304}" -r "${SEED:-1}" \
+	"$to:5001" "$at:5000" > "$work/soak" 2>&1
 now $? "$engine: $connections connections for $seconds s, ${netem:-no faults}: every stream as it was sent"
 tail -n 25 "$work/soak" | tap_say
 [ $tap_failed = 0 ] || tail -n 25 "$work/relay" | sed 's/^/# relay: /'
-tc -n "$theirs" -s qdisc show dev soak1 | sed -n 's/^ Sent/link: sent/p' | tap_say
+tc -n "$theirs" -s qdisc show dev $device | sed -n 's/^ Sent/link: sent/p' | tap_say
 echo "# relay: at most $(relay_memory) KB"
 kill -0 "$relay"
 now $? "$engine: the relay is still there"

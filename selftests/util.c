@@ -16,10 +16,15 @@ bool on_debug_kernel(void)
 	return !uname(&uts) && strstr(uts.release, "debug");
 }
 
+bool brief_run(void)
+{
+	return getenv("SPL_TEST_BRIEF") || on_debug_kernel();
+}
+
 unsigned int scaled(unsigned int n)
 {
 	const char *text = getenv("SPL_TEST_SCALE");
-	unsigned int by = text ? strtoul(text, NULL, 10) : on_debug_kernel() ? 10 : 1;
+	unsigned int by = text ? strtoul(text, NULL, 10) : brief_run() ? 10 : 1;
 
 	n /= by ? by : 1;
 	return n ? n : 1;

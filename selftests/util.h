@@ -57,7 +57,8 @@ enum net {
 
 /* time and chance */
 bool on_debug_kernel(void);
-unsigned int scaled(unsigned int n);		/* n / $SPL_TEST_SCALE, /10 on a debug kernel */
+bool brief_run(void);				/* $SPL_TEST_BRIEF, or a debug kernel: all tests, fewer rounds and variants */
+unsigned int scaled(unsigned int n);		/* n / $SPL_TEST_SCALE, /10 in a brief run */
 unsigned int bulk(enum net net, unsigned int n);	/* n, or less where every byte is encrypted and decrypted twice */
 unsigned int repeats(enum net net, unsigned int n);	/* scaled(n), or less where each waits for an acknowledgement, as TLS does */
 uint64_t now_ms(void);

@@ -2,7 +2,8 @@
 /*
  * soak.c: both sides of many connections through a relay, for a while. Each connection carries a stream each way, of sizes
  * and in pieces drawn at random; every byte of them is looked at, and that they end where they should.
- *   soak [-c CONNECTIONS] [-t SECONDS] [-s MOST_BYTES] [-r SEED] LISTEN:PORT CONNECT:PORT      of IPv4
+ *   soak [-c CONNECTIONS] [-t SECONDS] [-s MOST_BYTES] [-r SEED] [-x COMMAND] LISTEN:PORT CONNECT:PORT      of IPv4
+ * -x: what is run when connections are stuck, before they are closed: it says in what state they are.
  */
 #include "util.h"
 
@@ -11,8 +12,8 @@
 
 #define PIECE		65536
 #define TURNS		4		/* pieces in a row */
-#define STALL_MS	60000		/* without a byte: it is stuck */
-#define GRACE_MS	120000		/* for what is under way when the time is over */
+#define STALL_MS	150000		/* without a byte: it is stuck */
+#define GRACE_MS	240000		/* for what is under way when the time is over */
 
 /* What a client says first. */
 struct hello { uint64_t seed, up, down; };
@@ -33,6 +34,7 @@ static struct {
 	unsigned int clients, servers, errors;
 	uint64_t most, random, streams, bytes, seed;
 	struct side *sides;
+	const char *when_stuck;
 } soak;
 
 static uint8_t piece[PIECE];
@@ -215,6 +217,14 @@ static void turn(struct side *s, uint32_t events)
 	side_free(s);
 }
 
+static int port_of(int fd)
+{
+	struct sockaddr_in in = { 0 };
+	socklen_t len = sizeof(in);
+
+	return getsockname(fd, (struct sockaddr *)&in, &len) ? -errno : ntohs(in.sin_port);
+}
+
 static bool any_stuck(void)
 {
 	uint64_t now = now_ms();
@@ -224,9 +234,12 @@ static bool any_stuck(void)
 	for (s = soak.sides; s; s = s->next) {
 		if (now - s->moved_ms > STALL_MS) {
 			blame(s, "stuck", 0);
+			fprintf(stderr, "its port: %d\n", port_of(s->fd));
 			any = true;
 		}
 	}
+	if (any && soak.when_stuck && system(soak.when_stuck))
+		fprintf(stderr, "%s: failed\n", soak.when_stuck);
 	return any;
 }
 
@@ -292,12 +305,13 @@ int main(int argc, char **argv)
 
 	soak.most = 4 << 20;
 	soak.random = 1;
-	while ((c = getopt(argc, argv, "c:t:s:r:")) > 0) {
+	while ((c = getopt(argc, argv, "c:t:s:r:x:")) > 0) {
 		switch (c) {
 		case 'c': connections = atoi(optarg); break;
 		case 't': seconds = atoi(optarg); break;
 		case 's': soak.most = strtoull(optarg, NULL, 10); break;
 		case 'r': soak.random = strtoull(optarg, NULL, 10); break;
+		case 'x': soak.when_stuck = optarg; break;
 		default: return 2;
 		}
 	}

@@ -82,6 +82,14 @@ relay_listens() { ip netns exec "$theirs" grep -q ':1388 00000000:0000 0A' /proc
 
 none_left() { [ "$(ip netns exec "$theirs" splicectl --json list | grep -c '"token"')" = 0 ]; }
 
+# Both ends of the connections whose bytes have stopped.
+stuck_sockets() {
+	local side port
+	for port in $(sed -n 's/^its port: //p' "$work/soak" | grep -vx 5001 | head -n 5); do
+		for side in ours theirs; do grep -A 1 ":$port\>" "$work/$side" | tap_say; done
+	done
+}
+
 # nsenter has become the relay.
 relay_memory() { awk '/VmHWM/ { print $2 }' "/proc/$relay/status"; }
 
@@ -104,9 +112,11 @@ relay_up
 now $? "$engine: the relay listens"
 [ $tap_failed = 0 ] || finish
 inside soak -c "$connections" -t "$seconds" -s "${MOST:-4194304}" -r "${SEED:-1}" \
-	"$to:5001" "$at:5000" > "$work/soak" 2>&1
+	-x "ss -tniom > $work/ours; nsenter --net=/run/netns/$theirs ss -tniom > $work/theirs" "$to:5001" "$at:5000" > "$work/soak" 2>&1
 now $? "$engine: $connections connections for $seconds s, ${netem:-no faults}: every stream as it was sent"
+grep -A 1 stuck "$work/soak" | head -n 20 | tap_say
 tail -n 25 "$work/soak" | tap_say
+stuck_sockets
 [ $tap_failed = 0 ] || tail -n 25 "$work/relay" | sed 's/^/# relay: /'
 tc -n "$theirs" -s qdisc show dev $device | sed -n 's/^ Sent/link: sent/p' | tap_say
 echo "# relay: at most $(relay_memory) KB"

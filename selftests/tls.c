@@ -3,6 +3,7 @@
 #include "tls.h"
 
 #include <sys/time.h>
+#include <sys/utsname.h>
 
 #ifndef SOL_TLS
 #define SOL_TLS 282
@@ -62,6 +63,14 @@ int tls_keys(int fd, uint16_t version, bool server, int halves)
 	if (!err && halves & TLS_RECEIVES)
 		err = half_keys(fd, version, TLS_RX, !server);
 	return err;
+}
+
+bool tls_rekeys(void)
+{
+	struct utsname uts;
+	unsigned int major, minor;
+
+	return !uname(&uts) && sscanf(uts.release, "%u.%u", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 14));
 }
 
 int tls_upgrade(int fds[2], uint16_t version)
@@ -128,10 +137,13 @@ int tls_take(int fd, uint8_t type, const void *bytes, size_t len)
 	ssize_t n;
 	int got;
 
-	got = poll_fd(fd, POLLIN, WAIT_MS);
-	if (got <= 0)
-		return got ? got : -ETIMEDOUT;
 	n = tls_get(fd, &got_type, buf, sizeof(buf), MSG_DONTWAIT);
+	if (n == -EAGAIN) {
+		got = poll_fd(fd, POLLIN, WAIT_MS);
+		if (got <= 0)
+			return got ? got : -ETIMEDOUT;
+		n = tls_get(fd, &got_type, buf, sizeof(buf), MSG_DONTWAIT);
+	}
 	if (n < 0)
 		return n;
 	if (got_type != type) {

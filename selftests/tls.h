@@ -25,6 +25,11 @@ bool is_tls(int fd);				/* the upper layer protocol of this socket */
 int tls_attach(int fd);				/* makes it that, without keys */
 /* The keys of those halves; `server`: of which side, so that what one sends the other one receives. */
 int tls_keys(int fd, uint16_t version, bool server, int halves);
+/*
+ * Linux 6.14 takes new keys from TLS 1.3, and after a KeyUpdate gives nothing until it has them. One that was looked at can still
+ * be read, but poll does not tell of it.
+ */
+bool tls_rekeys(void);
 /* Attached, and all four halves have their keys; fds[0] is the client. */
 int tls_upgrade(int fds[2], uint16_t version);
 

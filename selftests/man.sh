@@ -125,6 +125,25 @@ same "each counter" "$(counters)" "$(sed -n '/^\.Ss Counters/,/^\.Sh /p' "$page"
 
 # ---- what refers to what
 
+# "program.test" and "program" of SECURITY.md; a test in another language has its suffix
+tests() { sed -n '/^# Security/,$p' "$top/SECURITY.md" | grep -oE '`[a-z_]+(\.[a-z_]+)?`' | tr -d '`' | sort -u; }
+listed() { awk '!/^#/ && NF > 1 { print $1 }' "$here/vm/tests.list"; }
+is_test() { ! [ -f "$here/$1.c" ] || grep -qE "^[A-Z_]+\(([a-z_]+, )?$2[,)]" "$here/$1.c"; }
+said=0
+for name in $(tests); do
+	program=${name%%.*}
+	case $name in
+	kernel.* | user.* | net.*) continue ;;	# sysctls
+	*.sh | *.py) program=$name ;;
+	*.*) ;;
+	*) listed | grep -qx "$program" || continue ;;
+	esac
+	listed | grep -qx "$program" && { [ "$program" = "$name" ] || is_test "$program" "${name#*.}"; }
+	now $? "the test $name of SECURITY.md is there"
+	said=$((said + 1))
+done
+ok "SECURITY.md names tests" test "$said" -ge 30
+
 referred() { sed -n 's/^\.\(It \)\{0,1\}Xr //p' "$source"/*.[1-9] | grep -oE '(spl_[a-z_]+|sksplice|splicectl|libsplice) [1-9]' | sort -u; }
 there() { [ -f "$man/man$2/$1.$2" ]; }
 while read -r name number; do

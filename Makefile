@@ -33,7 +33,7 @@ tests: setup
 	+@$(MAKE) -s --no-print-directory $(JOBS) lib tools bpf $(TEST_TARGETS)
 
 # These run make themselves, for the same files as other goals: not at the same time. What they run has its processors.
-ifneq ($(filter tests tests-asan check check-debug test soak demo demo-kmod bench,$(MAKECMDGOALS)),)
+ifneq ($(filter tests tests-asan check check-debug check-matrix test soak demo demo-kmod bench,$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 endif
 
@@ -67,6 +67,10 @@ tests-only: lib $(TEST_TARGETS)
 
 check: tests-asan
 	@selftests/check
+
+# All that belongs into guests, on every supported kernel: 50 minutes with two processors.
+check-matrix: tests
+	@selftests/check matrix
 
 check-debug: tests
 	@selftests/check debug
@@ -159,4 +163,4 @@ help:
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug test soak demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug check-matrix test soak demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help

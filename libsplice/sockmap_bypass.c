@@ -7,11 +7,15 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <bpf/bpf.h>
 
 #include "../bpf/bypass.h"
 #include "sockmap.h"
+
+#define OFF_TRIES	100
+#define OFF_PAUSE_NS	1000000
 
 /* A role is looked at and then taken: one at a time, in the whole process. */
 static pthread_mutex_t engaging = PTHREAD_MUTEX_INITIALIZER;
@@ -80,17 +84,33 @@ static void begin(struct user_op *op)
 	op->peek = true;
 }
 
-static void steer(const struct user_flow *flow, enum bypass_phase phase)
+static bool steer(const struct user_flow *flow, enum bypass_phase phase)
 {
 	struct bypass_order o = { .cookie = flow->sender, .phase = phase };
 
-	run(sockmap_load_maps()->steer, &o);
+	return run(sockmap_load_maps()->steer, &o);
 }
 
-static void hold(struct user_flow *flow, bool held)
+/* A way that could not be opened stays held: the flow tries again with its next step. */
+static bool hold(struct user_flow *flow, bool held)
 {
-	steer(flow, held ? BYPASS_HELD : BYPASS_OPEN);
+	if (!steer(flow, held ? BYPASS_HELD : BYPASS_OPEN))
+		return false;
 	flow->held = held;
+	return true;
+}
+
+/*
+ * Fails only for want of memory, which passes. Without it a message would be taken still, by whoever has found the way before it
+ * goes from the map.
+ */
+static void close_way(const struct user_flow *flow)
+{
+	const struct timespec pause = { .tv_nsec = OFF_PAUSE_NS };
+	unsigned int i;
+
+	for (i = 0; i < OFF_TRIES && !steer(flow, BYPASS_OFF); i++)
+		nanosleep(&pause, NULL);
 }
 
 static void look_at(struct user_flow *flow)
@@ -121,7 +141,7 @@ static void end(struct user_op *op)
 	for (flow = op->flow; flow < op->flow + 2; flow++) {
 		if (!flow->sender)
 			continue;
-		steer(flow, BYPASS_OFF);
+		close_way(flow);
 		look_at(flow);
 		bpf_map_delete_elem(sockmap_load_maps()->ways, &flow->sender);
 		flow->sender = 0;

@@ -36,6 +36,18 @@ struct {
 	__type(value, __u64);
 } senders SEC(".maps");
 
+/*
+ * A peer has its bound once, whoever writes to it. While a way has it as its target, the way counts, in "to", what the sink sends
+ * as well; the library brings the figures there and back. The two never write them at once: bytes cross only while the relay has
+ * none for that sink.
+ */
+static __always_inline struct local_hop *account(struct local_hop *h)
+{
+	struct bypass_way *w = h->way ? bpf_map_lookup_elem(&ways, &h->way) : NULL;
+
+	return w && w->sender == h->way && w->to.peer_cookie == h->peer_cookie ? &w->to : h;
+}
+
 /* ---- engage */
 
 /*

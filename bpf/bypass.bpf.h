@@ -220,6 +220,7 @@ static __always_inline bool commit(struct bypass_way *w, __u64 sender, __u32 seq
 	bpf_spin_lock(&w->lock);
 	ok = w->phase == BYPASS_OPEN && w->sender == sender;
 	if (ok) {
+		w->crossed += len;
 		w->to.bytes += len;
 		w->to.msgs++;
 		w->sent = seq;
@@ -234,6 +235,7 @@ static __always_inline void undo(struct bypass_way *w, __u64 sender, __u32 len)
 {
 	bpf_spin_lock(&w->lock);
 	if (w->sender == sender) {
+		w->crossed -= len;
 		w->to.bytes -= len;
 		w->to.msgs--;
 	}

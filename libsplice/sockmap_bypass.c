@@ -14,11 +14,18 @@
 #include "../bpf/bypass.h"
 #include "sockmap.h"
 
-#define OFF_TRIES	100
-#define OFF_PAUSE_NS	1000000
+#define TRIES		100	/* of what fails for want of memory, which passes */
+#define PAUSE_NS	1000000
 
 /* A role is looked at and then taken: one at a time, in the whole process. */
 static pthread_mutex_t engaging = PTHREAD_MUTEX_INITIALIZER;
+
+static bool may_retry(unsigned int *tries)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
+
+	return ++*tries < TRIES && !nanosleep(&pause, NULL);
+}
 
 static uint64_t cookie_of(int fd)
 {
@@ -44,12 +51,57 @@ static bool peer_of(const struct user_sock *end, struct local_key *peer, uint64_
 	       !bpf_map_lookup_elem(sockmap_load_maps()->peers, peer, cookie);
 }
 
-static bool engage(struct bypass_order *o)
+static bool read_hop(const struct user_sock *sink, struct local_hop *h)
 {
-	struct bypass_way none = { .phase = BYPASS_OFF };
+	return !bpf_map_lookup_elem(sockmap_load_maps()->hops, &sink->fd, h);
+}
+
+static bool write_hop(const struct user_sock *sink, const struct local_hop *h)
+{
+	return !bpf_map_update_elem(sockmap_load_maps()->hops, &sink->fd, h, BPF_EXIST);
+}
+
+static void copy_account(struct local_hop *to, const struct local_hop *from)
+{
+	to->bytes = from->bytes;
+	to->msgs = from->msgs;
+	to->mark_bytes = from->mark_bytes;
+	to->mark_msgs = from->mark_msgs;
+	to->read_msgs = from->read_msgs;
+}
+
+/* What the sink has sent to the target counts there: what of it still waits, waits for the same peer. Nobody but us sends now. */
+static bool lend_account(const struct user_sock *sink, uint64_t cookie, struct bypass_way *w)
+{
+	struct local_hop h;
+
+	if (!read_hop(sink, &h))
+		return false;
+	copy_account(&w->to, &h);
+	h.way = cookie;
+	return write_hop(sink, &h);
+}
+
+/* The next operation with this sink must not begin at nothing. */
+static void return_account(const struct user_sock *sink, const struct bypass_way *w)
+{
+	unsigned int tries = 0;
+	struct local_hop h;
+
+	if (!read_hop(sink, &h))
+		return;
+	copy_account(&h, &w->to);
+	h.way = 0;
+	while (!write_hop(sink, &h) && may_retry(&tries))
+		;
+}
+
+static bool engage(struct bypass_order *o, const struct user_sock *sink)
+{
+	struct bypass_way w = { .phase = BYPASS_OFF };
 	bool ok;
 
-	if (bpf_map_update_elem(sockmap_load_maps()->ways, &o->cookie, &none, BPF_NOEXIST))
+	if (!lend_account(sink, o->cookie, &w) || bpf_map_update_elem(sockmap_load_maps()->ways, &o->cookie, &w, BPF_NOEXIST))
 		return false;
 	pthread_mutex_lock(&engaging);
 	ok = run(sockmap_load_maps()->engage, o);
@@ -68,7 +120,8 @@ static void begin_flow(struct user_flow *flow)
 	};
 	uint64_t target;
 
-	if (!peer_of(flow->src, &o.sender, (uint64_t *)&o.cookie) || !peer_of(flow->dst, &o.target, &target) || !engage(&o))
+	if (!peer_of(flow->src, &o.sender, (uint64_t *)&o.cookie) || !peer_of(flow->dst, &o.target, &target) || 
+	    !engage(&o, flow->dst))
 		return;
 	flow->sender = o.cookie;
 	flow->held = flow->out;
@@ -100,49 +153,49 @@ static bool hold(struct user_flow *flow, bool held)
 	return true;
 }
 
-/*
- * Fails only for want of memory, which passes. Without it a message would be taken still, by whoever has found the way before it
- * goes from the map.
- */
+/* Without this a message would be taken still, by whoever has found the way before it goes from the map. */
 static void close_way(const struct user_flow *flow)
 {
-	const struct timespec pause = { .tv_nsec = OFF_PAUSE_NS };
-	unsigned int i;
+	unsigned int tries = 0;
 
-	for (i = 0; i < OFF_TRIES && !steer(flow, BYPASS_OFF); i++)
-		nanosleep(&pause, NULL);
+	while (!steer(flow, BYPASS_OFF) && may_retry(&tries))
+		;
 }
 
-static void look_at(struct user_flow *flow)
+static bool look_at(struct user_flow *flow, struct bypass_way *w)
 {
-	struct bypass_way w;
 	uint64_t moved;
 
-	if (!flow->sender || bpf_map_lookup_elem(sockmap_load_maps()->ways, &flow->sender, &w))
-		return;
-	flow->bytes += w.to.bytes - flow->crossed;
-	flow->crossed = w.to.bytes;
-	moved = w.moved_ns / 1000000;
+	if (!flow->sender || bpf_map_lookup_elem(sockmap_load_maps()->ways, &flow->sender, w))
+		return false;
+	flow->bytes += w->crossed - flow->crossed;
+	flow->crossed = w->crossed;
+	moved = w->moved_ns / 1000000;
 	if (moved > flow->op->moved)
 		flow->op->moved = moved;
+	return true;
 }
 
 static void look(struct user_op *op)
 {
-	look_at(&op->flow[0]);
-	look_at(&op->flow[1]);
+	struct bypass_way w;
+
+	look_at(&op->flow[0], &w);
+	look_at(&op->flow[1], &w);
 }
 
 /* Whatever was redirected counts as delivered, nothing is any more. */
 static void end(struct user_op *op)
 {
 	struct user_flow *flow;
+	struct bypass_way w;
 
 	for (flow = op->flow; flow < op->flow + 2; flow++) {
 		if (!flow->sender)
 			continue;
 		close_way(flow);
-		look_at(flow);
+		if (look_at(flow, &w))
+			return_account(flow->dst, &w);
 		bpf_map_delete_elem(sockmap_load_maps()->ways, &flow->sender);
 		flow->sender = 0;
 		flow->held = false;

@@ -7,7 +7,7 @@ TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim 
 	 immediate bounded refuse options rights events netlink_fuzz stress sosplice ring lib_args ktls \
 	 ktls_record unix_ends late_shutdown \
 	 sockmap sockmap_bypass sockmap_bypass_end sockmap_bypass_order sockmap_exit sockmap_others sockmap_skb sockmap_skb_end \
-	 sockmap_skb_tun sockmap_mover sockmap_list
+	 sockmap_skb_tun sockmap_mover sockmap_list sockmap_list_other
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven
 

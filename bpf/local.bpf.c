@@ -45,6 +45,7 @@ struct sock {
 	struct { atomic_t rmem_alloc; } KERNEL sk_backlog;
 	struct { int owned; } KERNEL sk_lock;
 	struct socket_wq *sk_wq;
+	void *sk_user_data;
 	int sk_rcvbuf;
 	__u8 sk_userlocks : 4;
 	__u8 sk_shutdown;

@@ -134,6 +134,39 @@ int engage(struct __sk_buff *skb)
 	return 0;
 }
 
+struct sk_psock { struct { atomic_t refs; } refcnt; } KERNEL;
+#define PSOCK_MASK	(~7ul)		/* the low bits of sk_user_data are flags */
+#define MAPS_OF_SENDER	2		/* "peers" and "senders", each with a reference */
+
+/*
+ * Whoever sends on a socket of a map holds a reference to what it has there from before bypass() runs until the bytes are in the
+ * target's queue. So does whoever receives, but he sleeps where it shows when he waits.
+ */
+static __always_inline bool is_within(struct tcp_sock *sender)
+{
+	struct sock *sk = (struct sock *)sender;
+	struct sk_psock *psock = (void *)((unsigned long)READ(sk, sk_user_data) & PSOCK_MASK);
+	__u32 asleep = 0;
+
+	sleeper(sk, 0, &asleep);
+	return psock && READ(psock, refcnt.refs.counter) > (int)(MAPS_OF_SENDER + asleep);
+}
+
+static __always_inline int ask_within(__u64 cookie)
+{
+	struct bpf_sock *sk = bpf_map_lookup_elem(&senders, &cookie);
+	struct tcp_sock *tp;
+	int r = 0;
+
+	if (!sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && is_within(tp))
+		r = BYPASS_WITHIN;
+	bpf_sk_release(sk);
+	return r;
+}
+
 /* When this has returned nothing takes a way that is OFF, and its counts are final. 0: done. */
 SEC("tc")
 int steer(struct __sk_buff *skb)
@@ -143,6 +176,8 @@ int steer(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, 0, &o, sizeof(o)))
 		return 1;
+	if (o.phase == BYPASS_ASK)
+		return ask_within(o.cookie);
 	w = bpf_map_lookup_elem(&ways, &o.cookie);
 	if (!w)
 		return 1;

@@ -11,6 +11,8 @@ enum bypass_phase {
 	BYPASS_OFF,		/* for good */
 	BYPASS_HELD,		/* the relay may have bytes that are not to be overtaken */
 	BYPASS_OPEN,		/* as bypass() decides */
+	/* and as an order only, of a way that is OFF: */
+	BYPASS_ASK,		/* may a message still be between the decision and the target? */
 };
 
 /* By the cookie of the sender. Written by bypass() under the lock of the sender, what the lock is for under both. */
@@ -38,5 +40,8 @@ struct bypass_order {
 	__u32 phase;
 	__u32 unused;
 };
+
+/* What steer() returns to BYPASS_ASK: perhaps. */
+#define BYPASS_WITHIN	2
 
 #endif /* BYPASS_H */

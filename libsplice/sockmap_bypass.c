@@ -16,6 +16,8 @@
 
 #define TRIES		100	/* of what fails for want of memory, which passes */
 #define PAUSE_NS	1000000
+#define WITHIN_TRIES	500	/* 50 ms and more */
+#define WITHIN_PAUSE_NS	100000
 
 /* A role is looked at and then taken: one at a time, in the whole process. */
 static pthread_mutex_t engaging = PTHREAD_MUTEX_INITIALIZER;
@@ -36,11 +38,17 @@ static uint64_t cookie_of(int fd)
 	return cookie;
 }
 
-static bool run(int program, struct bypass_order *o)
+/* What it returns; negative: it did not run. */
+static int ask(int program, struct bypass_order *o)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = o, .data_size_in = sizeof(*o));
 
-	return !bpf_prog_test_run_opts(program, &run) && !run.retval;
+	return bpf_prog_test_run_opts(program, &run) ? -1 : (int)run.retval;
+}
+
+static bool run(int program, struct bypass_order *o)
+{
+	return !ask(program, o);
 }
 
 static bool peer_of(const struct user_sock *end, struct local_key *peer, uint64_t *cookie)
@@ -184,6 +192,21 @@ static void look(struct user_op *op)
 	look_at(&op->flow[1], &w);
 }
 
+/*
+ * A thread that has decided before the way was OFF may not have put its bytes into the queue yet: a FIN of ours would overtake
+ * them. Mostly it is there in some us. It cannot be waited for as long as it takes: where somebody is stopped in a call on the target
+ * that thread stays where it is, and so would we.
+ */
+static void let_pass(const struct user_flow *flow)
+{
+	struct bypass_order o = { .cookie = flow->sender, .phase = BYPASS_ASK };
+	const struct timespec pause = { .tv_nsec = WITHIN_PAUSE_NS };
+	unsigned int i;
+
+	for (i = 0; i < WITHIN_TRIES && ask(sockmap_load_maps()->steer, &o) == BYPASS_WITHIN; i++)
+		nanosleep(&pause, NULL);
+}
+
 /* Whatever was redirected counts as delivered, nothing is any more. */
 static void end(struct user_op *op)
 {
@@ -194,6 +217,7 @@ static void end(struct user_op *op)
 		if (!flow->sender)
 			continue;
 		close_way(flow);
+		let_pass(flow);
 		if (look_at(flow, &w))
 			return_account(flow->dst, &w);
 		bpf_map_delete_elem(sockmap_load_maps()->ways, &flow->sender);

@@ -177,22 +177,23 @@ TEST_F(sockmap_bypass, reclaimed)
 
 TEST_F(sockmap_bypass, idle_limit)
 {
-	uint64_t token, began, pos = 0;
+	uint64_t token, began, last, pos = 0;
 	struct spl_event ev;
 
 	relayed(OPTS(.idle_ms = 200));
 	for (began = now_ms(); now_ms() - began < 900; pos += 100) {
+		last = now_ms();
 		ASSERT_EQ(0, put(self->r.c, SEED, pos, 100));
 		ASSERT_EQ(0, take(self->r.s, SEED, pos, 100));
 		sleep_ms(20);
 	}
 	EXPECT_EQ(pos, COUNTED(BYPASS_BYTES));
-	began = now_ms();
 	ASSERT_EQ(0, event_of(self->s, token, &ev));
 	EXPECT_EQ(SPL_IDLE, ev.cause);
 	EXPECT_EQ(pos, ev.bytes);
-	EXPECT_LE(150, now_ms() - began);
-	EXPECT_GE(1000, now_ms() - began);
+	/* the kernel's clock is coarse: two ticks */
+	EXPECT_LE(180, now_ms() - last);
+	EXPECT_GE(1000, now_ms() - last);
 }
 
 SUITE_MAIN

@@ -142,26 +142,39 @@ struct sk_psock { struct { atomic_t refs; } refcnt; } KERNEL;
  * Whoever sends on a socket of a map holds a reference to what it has there from before bypass() runs until the bytes are in the
  * target's queue. So does whoever receives, but he sleeps where it shows when he waits.
  */
-static __always_inline bool is_within(struct tcp_sock *sender)
+static __always_inline bool is_within(struct tcp_sock *sender, __u32 maps)
 {
 	struct sock *sk = (struct sock *)sender;
 	struct sk_psock *psock = (void *)((unsigned long)READ(sk, sk_user_data) & PSOCK_MASK);
 	__u32 asleep = 0;
 
 	sleeper(sk, 0, &asleep);
-	return psock && READ(psock, refcnt.refs.counter) > (int)(MAPS_OF_SENDER + asleep);
+	return psock && READ(psock, refcnt.refs.counter) > (int)(maps + asleep);
+}
+
+/* One that was a sink and is learned stays in "sinks". */
+static __always_inline bool was_sink(__u64 cookie)
+{
+	struct bpf_sock *sk = bpf_map_lookup_elem(&sinks, &cookie);
+
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
 }
 
 static __always_inline int ask_within(__u64 cookie)
 {
 	struct bpf_sock *sk = bpf_map_lookup_elem(&senders, &cookie);
+	__u32 maps = MAPS_OF_SENDER;
 	struct tcp_sock *tp;
 	int r = 0;
 
 	if (!sk)
 		return 0;
+	maps += was_sink(cookie);
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && is_within(tp))
+	if (tp && is_within(tp, maps))
 		r = BYPASS_WITHIN;
 	bpf_sk_release(sk);
 	return r;

@@ -16,7 +16,7 @@
 
 #define TRIES		100	/* of what fails for want of memory, which passes */
 #define PAUSE_NS	1000000
-#define WITHIN_TRIES	500	/* 50 ms and more */
+#define WITHIN_TRIES	300	/* 30 ms and more, for each way */
 #define WITHIN_PAUSE_NS	100000
 
 /* A role is looked at and then taken: one at a time, in the whole process. */

@@ -104,10 +104,10 @@ TEST_F_TIMEOUT(sockmap_bypass, no_pipe_on_a_way_that_is_not_held, 60)
 		ASSERT_EQ(0, stream_join(&tx));
 		ASSERT_EQ(0, shutdown(self->r.s, SHUT_WR));
 		ends(token, SPL_EOF, 0, tx.len + 1);
-		TH_LOG("%d orders to hold, %u calls of splice()", orders, pipes);
+		TH_LOG("%d orders to hold, %u calls of splice()", atomic_load(&orders), atomic_load(&pipes));
 		if (!i) {
-			EXPECT_LT(0, orders);
-			EXPECT_EQ(0, pipes);
+			EXPECT_LT(0, atomic_load(&orders));
+			EXPECT_EQ(0, atomic_load(&pipes));
 		}
 	}
 	if (!pipes)
@@ -128,7 +128,7 @@ TEST_F(sockmap_bypass, opens_in_the_end)
 		sleep_ms(1);
 	}
 	EXPECT_EQ(1, COUNTED(BYPASS_BYTES));
-	EXPECT_EQ(4, orders);
+	EXPECT_EQ(4, atomic_load(&orders));
 }
 
 TEST_F(sockmap_bypass, off_is_repeated)
@@ -142,7 +142,7 @@ TEST_F(sockmap_bypass, off_is_repeated)
 	ASSERT_EQ(0, spl_reclaim(self->s, token, fds));
 	ended_both(SPL_CANCELED, 0, 1000, 0);
 	/* of the two ways one had three more */
-	EXPECT_EQ(5, orders);
+	EXPECT_EQ(5, atomic_load(&orders));
 	ASSERT_EQ(0, put(self->r.c, SEED, 1000, 500));
 	EXPECT_EQ(0, take(fds[0], SEED, 1000, 500));
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, 1000));

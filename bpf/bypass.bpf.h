@@ -36,6 +36,18 @@ struct {
 	__type(value, __u64);
 } senders SEC(".maps");
 
+/*
+ * A peer has its bound once, whoever writes to it. While a way has it as its target, the way counts, in "to", what the sink sends
+ * as well; the library brings the figures there and back. The two never write them at once: bytes cross only while the relay has
+ * none for that sink.
+ */
+static __always_inline struct local_hop *account(struct local_hop *h)
+{
+	struct bypass_way *w = h->way ? bpf_map_lookup_elem(&ways, &h->way) : NULL;
+
+	return w && w->sender == h->way && w->to.peer_cookie == h->peer_cookie ? &w->to : h;
+}
+
 /* ---- engage */
 
 /*
@@ -122,6 +134,52 @@ int engage(struct __sk_buff *skb)
 	return 0;
 }
 
+struct sk_psock { struct { atomic_t refs; } refcnt; } KERNEL;
+#define PSOCK_MASK	(~7ul)		/* the low bits of sk_user_data are flags */
+#define MAPS_OF_SENDER	2		/* "peers" and "senders", each with a reference */
+
+/*
+ * Whoever sends on a socket of a map holds a reference to what it has there from before bypass() runs until the bytes are in the
+ * target's queue. So does whoever receives, but he sleeps where it shows when he waits.
+ */
+static __always_inline bool is_within(struct tcp_sock *sender, __u32 maps)
+{
+	struct sock *sk = (struct sock *)sender;
+	struct sk_psock *psock = (void *)((unsigned long)READ(sk, sk_user_data) & PSOCK_MASK);
+	__u32 asleep = 0;
+
+	sleeper(sk, 0, &asleep);
+	return psock && READ(psock, refcnt.refs.counter) > (int)(maps + asleep);
+}
+
+/* One that was a sink and is learned stays in "sinks". */
+static __always_inline bool was_sink(__u64 cookie)
+{
+	struct bpf_sock *sk = bpf_map_lookup_elem(&sinks, &cookie);
+
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+static __always_inline int ask_within(__u64 cookie)
+{
+	struct bpf_sock *sk = bpf_map_lookup_elem(&senders, &cookie);
+	__u32 maps = MAPS_OF_SENDER;
+	struct tcp_sock *tp;
+	int r = 0;
+
+	if (!sk)
+		return 0;
+	maps += was_sink(cookie);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && is_within(tp, maps))
+		r = BYPASS_WITHIN;
+	bpf_sk_release(sk);
+	return r;
+}
+
 /* When this has returned nothing takes a way that is OFF, and its counts are final. 0: done. */
 SEC("tc")
 int steer(struct __sk_buff *skb)
@@ -131,6 +189,8 @@ int steer(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, 0, &o, sizeof(o)))
 		return 1;
+	if (o.phase == BYPASS_ASK)
+		return ask_within(o.cookie);
 	w = bpf_map_lookup_elem(&ways, &o.cookie);
 	if (!w)
 		return 1;
@@ -208,6 +268,7 @@ static __always_inline bool commit(struct bypass_way *w, __u64 sender, __u32 seq
 	bpf_spin_lock(&w->lock);
 	ok = w->phase == BYPASS_OPEN && w->sender == sender;
 	if (ok) {
+		w->crossed += len;
 		w->to.bytes += len;
 		w->to.msgs++;
 		w->sent = seq;
@@ -222,6 +283,7 @@ static __always_inline void undo(struct bypass_way *w, __u64 sender, __u32 len)
 {
 	bpf_spin_lock(&w->lock);
 	if (w->sender == sender) {
+		w->crossed -= len;
 		w->to.bytes -= len;
 		w->to.msgs--;
 	}

@@ -45,6 +45,7 @@ struct sock {
 	struct { atomic_t rmem_alloc; } KERNEL sk_backlog;
 	struct { int owned; } KERNEL sk_lock;
 	struct socket_wq *sk_wq;
+	void *sk_user_data;
 	int sk_rcvbuf;
 	__u8 sk_userlocks : 4;
 	__u8 sk_shutdown;
@@ -327,6 +328,9 @@ static __always_inline __u32 room(struct local_hop *h, struct sock *peer)
 	return most < (LOCAL_QUOTA_MSGS - msgs) * LOCAL_MSG_COST ? most : (LOCAL_QUOTA_MSGS - msgs) * LOCAL_MSG_COST;
 }
 
+/* What is counted of the peer. */
+static __always_inline struct local_hop *account(struct local_hop *h);
+
 /* ---- arm */
 
 static __always_inline bool aim(struct local_hop *h, const struct local_key *peer)
@@ -357,7 +361,7 @@ static __always_inline int ask(struct local_hop *h)
 	if (h->phase != LOCAL_HOPS || !is_there(h))
 		return 1 + LOCAL_QUOTA_BYTES;
 	if (limit(peer) >= LOCAL_LEAST) {
-		__u32 r = room(h, peer);
+		__u32 r = room(account(h), peer);
 
 		return r < limit(peer) / 2 ? 1 : 1 + r;
 	}
@@ -407,7 +411,7 @@ static __always_inline enum way choose(struct local_hop *h, struct tcp_sock *tp,
 		return BY_TCP_FOR_GOOD;
 	if (tp->write_seq != READ(peer, copied_seq) || (h->phase == LOCAL_WAITS && within_tcp(h, peer)))
 		return BY_TCP;
-	if (len <= room(h, (struct sock *)peer))
+	if (len <= room(account(h), (struct sock *)peer))
 		return ACROSS;
 	count(LOCAL_QUOTA, 1);
 	return BY_TCP;
@@ -433,15 +437,16 @@ SEC("sk_msg")
 int hop(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
-	struct local_hop *h = sk ? bpf_sk_storage_get(&hops, sk, NULL, 0) : NULL;
+	struct local_hop *h = sk ? bpf_sk_storage_get(&hops, sk, NULL, 0) : NULL, *a;
 
 	if (!h || !decide(msg, sk, h)) {
 		count(LOCAL_PASSED_MSGS, 1);
 		count(LOCAL_PASSED_BYTES, msg->size);
 		return SK_PASS;
 	}
-	h->bytes += msg->size;
-	h->msgs++;
+	a = account(h);
+	a->bytes += msg->size;
+	a->msgs++;
 	count(LOCAL_MSGS, 1);
 	count(LOCAL_BYTES, msg->size);
 	return bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS);

@@ -31,6 +31,7 @@ struct local_hop {
 	__u64 bytes, msgs;	/* redirected so far */
 	__u64 mark_bytes, mark_msgs;	/* when the peer has read so many bytes, it has so many messages */
 	__u64 read_msgs;	/* and so many it surely has */
+	__u64 way;		/* a bypass, by its sender's cookie, that counts for the peer meanwhile; 0: none */
 	__u32 phase;
 	__u32 role;		/* in a bypass; 0: in none so far */
 };

@@ -63,8 +63,6 @@ static void make(void)
 {
 	if ((mkdir(SPL_LISTED_DIR, 0700) && errno != EEXIST) || !sockmap_listed_sweep() || !name_pin() || !make_map())
 		return;
-	list.records[0].uid = getuid();
-	list.records[0].pid = (uint32_t)getpid();
 	list.next = 1;
 	if (bpf_obj_pin(list.map, list.pin))
 		unmake();
@@ -164,8 +162,6 @@ static void add(struct user *u, struct user_op *op)
 		return;
 	op->record = r;
 	r->began = op->began;
-	r->uid = getuid();
-	r->pid = (uint32_t)u->pid;
 	r->pair = op->flows == 2;
 	r->mode = u->mover ? SPL_LISTED_SK_SKB : SPL_LISTED_LOCAL;
 	addresses(r, 0, op->flow[0].src);

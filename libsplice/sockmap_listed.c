@@ -64,32 +64,50 @@ static DIR *open_dir(void)
 	return NULL;
 }
 
+/* Whose pin. */
+struct owner {
+	unsigned long long ns, started;
+	int pid;
+	uid_t uid;
+};
+
+/* Only what is written as we write it. */
+static bool parse_name(const char *name, struct owner *o)
+{
+	char again[NAME_MAX + 1];
+
+	if (sscanf(name, "%llu-%d-%llu", &o->ns, &o->pid, &o->started) != 3 || o->pid <= 0)
+		return false;
+	snprintf(again, sizeof(again), "%llu-%d-%llu", o->ns, o->pid, o->started);
+	return !strcmp(again, name);
+}
+
 /*
  * Of a process that we know to be gone? Those of another namespace have other numbers. Of one that we cannot look at we know
  * nothing.
  */
-static bool is_dead(const char *name)
+static bool is_dead(const struct owner *o)
 {
-	unsigned long long ns, started, now;
-	int pid;
+	uint64_t now;
 
-	if (sscanf(name, "%llu-%d-%llu", &ns, &pid, &started) != 3 || pid <= 0 || ns != sockmap_listed_namespace())
+	if (o->ns != sockmap_listed_namespace())
 		return false;
-	if (kill(pid, 0) && errno == ESRCH)
+	if (kill(o->pid, 0) && errno == ESRCH)
 		return true;
-	now = sockmap_listed_started(pid);
-	return now && now != started;
+	now = sockmap_listed_started(o->pid);
+	return now && now != o->started;
 }
 
 bool sockmap_listed_sweep(void)
 {
 	DIR *dir = open_dir();
 	struct dirent *e;
+	struct owner o;
 
 	if (!dir)
 		return false;
 	while ((e = readdir(dir)))
-		if (is_dead(e->d_name))
+		if (parse_name(e->d_name, &o) && is_dead(&o))
 			unlinkat(dirfd(dir), e->d_name, 0);
 	closedir(dir);
 	return true;
@@ -142,7 +160,29 @@ static bool copy(const struct spl_listed *from, struct spl_listed *to)
 	return token && to->token == token && __atomic_load_n(&from->token, __ATOMIC_RELAXED) == token;
 }
 
-static int read_records(const struct spl_listed *from, struct spl_listed **out, int n)
+/* Of what another process has written nothing is used as it is that could not be. */
+static void trim(struct spl_listed *r, const struct owner *o)
+{
+	unsigned int i;
+
+	r->ns = o->ns;
+	r->pid = (uint32_t)o->pid;
+	r->uid = o->uid;
+	r->pair = !!r->pair;
+	for (i = 0; i < 2; i++)
+		if (r->local[i].sin6_family != AF_INET6 || r->remote[i].sin6_family != AF_INET6)
+			r->local[i].sin6_family = r->remote[i].sin6_family = 0;
+}
+
+static int read_unlisted(const struct spl_listed *from, const struct owner *o, struct spl_listed *to)
+{
+	memset(to, 0, sizeof(*to));
+	to->unlisted = __atomic_load_n(&from->unlisted, __ATOMIC_RELAXED);
+	trim(to, o);
+	return !!to->unlisted;
+}
+
+static int read_records(const struct spl_listed *from, const struct owner *o, struct spl_listed **out, int n)
 {
 	struct spl_listed *all = realloc(*out, ((size_t)n + SPL_LISTED_MOST) * sizeof(*all));
 	const struct sockmap_way *ways;
@@ -157,19 +197,35 @@ static int read_records(const struct spl_listed *from, struct spl_listed **out, 
 			continue;
 		if (ways)
 			count_on(&all[n], ways);
-		n++;
+		trim(&all[n], o);
+		all[n++].unlisted = 0;
 	}
+	n += read_unlisted(from, o, &all[n]);
 	if (ways)
 		munmap((void *)ways, WAYS_SIZE);
 	return n;
 }
 
-static int read_pin(const char *name, struct spl_listed **out, int n)
+/* What is there by that name has been put there by its owner, who alone may write to the directory besides us and root. */
+static bool find_owner(int dir, const char *name, struct owner *o)
+{
+	struct stat st;
+
+	if (!parse_name(name, o) || is_dead(o) || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+		return false;
+	o->uid = st.st_uid;
+	return true;
+}
+
+static int read_pin(int dir, const char *name, struct spl_listed **out, int n)
 {
 	char path[sizeof(SPL_LISTED_DIR) + 1 + NAME_MAX];
 	struct spl_listed *from = MAP_FAILED;
+	struct owner o;
 	int fd;
 
+	if (!find_owner(dir, name, &o))
+		return n;
 	snprintf(path, sizeof(path), SPL_LISTED_DIR "/%s", name);
 	fd = bpf_obj_get(path);
 	if (fd < 0)
@@ -180,7 +236,7 @@ static int read_pin(const char *name, struct spl_listed **out, int n)
 	close(fd);
 	if (from == MAP_FAILED)
 		return n;
-	n = read_records(from, out, n);
+	n = read_records(from, &o, out, n);
 	munmap(from, SIZE);
 	return n;
 }
@@ -201,7 +257,7 @@ int spl_sockmap_listed(struct spl_listed **out)
 		if (e->d_name[0] == '.')
 			continue;
 		any = true;
-		n = read_pin(e->d_name, out, n);
+		n = read_pin(dirfd(dir), e->d_name, out, n);
 	}
 	closedir(dir);
 	if (n < 0) {

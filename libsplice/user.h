@@ -173,7 +173,7 @@ struct user_hop {
 /* Of a pair without a limit, whose bytes may go without us. */
 struct user_bypass {
 	void (*begin)(struct user_op *op);
-	void (*hold)(struct user_flow *flow, bool held);	/* nothing is to overtake what it takes from its source */
+	bool (*hold)(struct user_flow *flow, bool held);	/* nothing is to overtake what it takes; false: as before */
 	void (*look)(struct user_op *op);	/* brings its figures up to date */
 	void (*end)(struct user_op *op);	/* they are final, and nothing bypasses us any more */
 };

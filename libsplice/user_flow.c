@@ -93,10 +93,9 @@ static void heed_size(struct user_flow *flow, bool full)
 	if (flow->streak < BULK_AFTER)
 		return;
 	flow->streak = 0;
-	flow->bulk = can_bulk(flow);
-	flow->op->pipes = flow->bulk;
-	if (flow->bulk && flow->sender)
-		flow->src->user->bypass->hold(flow, true);
+	flow->op->pipes = can_bulk(flow);
+	/* what is in a pipe the kernel takes for delivered */
+	flow->bulk = flow->op->pipes && (!flow->sender || flow->src->user->bypass->hold(flow, true));
 }
 
 static void end_bulk(struct user_flow *flow)

@@ -6,8 +6,8 @@ TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim 
 	 send drain connecting adopt churn nl_inserts lazy trace shared auto pipes own_loop fair kinds owner \
 	 immediate bounded refuse options rights events netlink_fuzz stress sosplice ring lib_args ktls \
 	 ktls_record unix_ends late_shutdown \
-	 sockmap sockmap_bypass sockmap_bypass_end sockmap_exit sockmap_others sockmap_skb sockmap_skb_end \
-	 sockmap_skb_tun sockmap_mover sockmap_list
+	 sockmap sockmap_bypass sockmap_bypass_end sockmap_bypass_order sockmap_exit sockmap_others sockmap_skb sockmap_skb_end \
+	 sockmap_skb_tun sockmap_mover sockmap_list sockmap_list_other
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven
 
@@ -47,6 +47,8 @@ SOCKMAP_PARTS := $(addprefix $(LIB_OBJ_DIR)/,sockmap_skb.o sockmap_maps.o sockma
 $(SOCKMAP_TESTS): $(SOCKMAP_PARTS) $(TEST_OBJ)/sockmap_way.o
 $(B)/selftests/sockmap_skb_tun: $(TEST_OBJ)/tunpeer.o
 $(SOCKMAP_TESTS): LDLIBS = -lbpf
+
+$(B)/selftests/sockmap_bypass_order: LDLIBS = -Wl,--wrap=bpf_prog_test_run_opts -Wl,--wrap=splice
 
 $(TEST_PROGRAMS): $(B)/selftests/%: $(TEST_OBJ)/%.o $(TEST_COMMON:%=$(TEST_OBJ)/%.o) $(B)/libsplice.a
 	@mkdir -p $(@D)

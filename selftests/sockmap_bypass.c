@@ -247,10 +247,35 @@ TEST_F(sockmap_bypass, many_short_messages_are_bounded)
 	relayed(NULL);
 	for (i = 0; i < n; i++)
 		ASSERT_EQ(0, put(self->r.c, SEED, i, 1));
-	EXPECT_GE(LOCAL_QUOTA_MSGS, COUNTED(BYPASS_MSGS));
+	EXPECT_GE(LOCAL_QUOTA_MSGS, COUNTED(BYPASS_MSGS) + COUNTED(MSGS));
 	EXPECT_LT(0, COUNTED(BYPASS_MSGS));
 	EXPECT_LT(0, COUNTED(BYPASS_QUOTA));
 	EXPECT_EQ(0, take(self->r.s, SEED, 0, n));
+}
+
+/* One bound for a peer, not for each operation that sends to it nor for each way that bytes take. */
+TEST_F_TIMEOUT(sockmap_bypass, one_bound_for_a_peer, 60)
+{
+	uint64_t token, pos = 0;
+	unsigned int i, n;
+
+	for (i = 0; i < 4; i++) {
+		begun(spl_splice_pair(self->s, self->r.a, self->r.b, OPTS(.flags = SPL_F_KEEP), &token));
+		for (n = 0; n < LOCAL_QUOTA_MSGS / 2; n++)
+			ASSERT_EQ(0, put(self->r.c, SEED, pos++, 1));
+		sleep_ms(QUIET_MS);
+		ASSERT_EQ(0, spl_cancel(self->s, token));
+		ended_both(SPL_CANCELED, 0, n, 0);
+		EXPECT_GE(LOCAL_QUOTA_MSGS, COUNTED(BYPASS_MSGS) + COUNTED(MSGS));
+	}
+	EXPECT_LT(LOCAL_QUOTA_MSGS / 2, COUNTED(BYPASS_MSGS));
+	ASSERT_EQ(0, take(self->r.s, SEED, 0, pos));
+	/* all is read: as if nothing had been */
+	begun(spl_splice_pair(self->s, self->r.a, self->r.b, OPTS(.flags = SPL_F_KEEP), &token));
+	n = COUNTED(BYPASS_MSGS);
+	ASSERT_EQ(0, put(self->r.c, SEED, pos, 1));
+	EXPECT_EQ(n + 1, COUNTED(BYPASS_MSGS));
+	ASSERT_EQ(0, take(self->r.s, SEED, pos, 1));
 }
 
 /* ---- which sockets */

@@ -87,24 +87,6 @@ TEST_F(sockmap_bypass, peer_closes_with_bytes_unread)
 
 /* ---- the operation ended from here */
 
-/* A message that the kernel had decided on when the way was closed may be put into the queue behind the FIN. Up to where? */
-static uint64_t take_late(int fd, uint64_t at, uint64_t to)
-{
-	uint64_t until = now_ms() + WAIT_MS;
-	uint8_t buf[65536];
-	ssize_t n;
-
-	while (at < to && now_ms() < until) {
-		n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
-		if (n > 0 && pattern_check(buf, n, SEED, at))
-			break;
-		at += n > 0 ? n : 0;
-		if (n <= 0)
-			sleep_ms(1);
-	}
-	return at;
-}
-
 /* What has been counted when nothing is any more: who has decided may not have counted yet. */
 #define SETTLED(what)									\
 	({										\
@@ -135,13 +117,14 @@ TEST_F_TIMEOUT(sockmap_bypass, cancelled_in_the_middle, 120)
 		ASSERT_EQ(0, spl_cancel(self->s, token));
 		ASSERT_EQ(0, event_of(self->s, token, &ev));
 		EXPECT_EQ(SPL_CANCELED, ev.cause);
+		ASSERT_EQ(0, shutdown(fds[1], SHUT_WR));
 		/* nothing goes past the ends any more: they are ours, and all the rest comes here */
 		crossed = SETTLED(BYPASS_BYTES);
 		tx.stop = true;
 		left = 0;
-		ASSERT_EQ(0, shutdown(fds[1], SHUT_WR));
 		ASSERT_EQ(0, stream_join(&rx));
-		EXPECT_EQ(ev.bytes, take_late(self->r.s, rx.done, ev.bytes));
+		/* nor is any of them behind the FIN */
+		EXPECT_EQ(ev.bytes, rx.done);
 		while (left + ev.bytes < tx.done || poll_fd(fds[0], POLLIN, QUIET_MS)) {
 			uint8_t buf[65536];
 			ssize_t n = recv(fds[0], buf, sizeof(buf), 0);
@@ -194,22 +177,23 @@ TEST_F(sockmap_bypass, reclaimed)
 
 TEST_F(sockmap_bypass, idle_limit)
 {
-	uint64_t token, began, pos = 0;
+	uint64_t token, began, last, pos = 0;
 	struct spl_event ev;
 
 	relayed(OPTS(.idle_ms = 200));
 	for (began = now_ms(); now_ms() - began < 900; pos += 100) {
+		last = now_ms();
 		ASSERT_EQ(0, put(self->r.c, SEED, pos, 100));
 		ASSERT_EQ(0, take(self->r.s, SEED, pos, 100));
 		sleep_ms(20);
 	}
 	EXPECT_EQ(pos, COUNTED(BYPASS_BYTES));
-	began = now_ms();
 	ASSERT_EQ(0, event_of(self->s, token, &ev));
 	EXPECT_EQ(SPL_IDLE, ev.cause);
 	EXPECT_EQ(pos, ev.bytes);
-	EXPECT_LE(150, now_ms() - began);
-	EXPECT_GE(1000, now_ms() - began);
+	/* the kernel's clock is coarse: two ticks */
+	EXPECT_LE(180, now_ms() - last);
+	EXPECT_GE(1000, now_ms() - last);
 }
 
 SUITE_MAIN

@@ -82,8 +82,13 @@ static void print_table(const struct op_list *list, bool exact)
 
 	out_table_init(&t, titles, COLUMNS);
 	for (size_t i = 0; i < list->n; i++)
-		put_row(&t, &list->ops[i], exact);
+		if (!list->ops[i].unlisted)
+			put_row(&t, &list->ops[i], exact);
 	out_table_print(&t);
+	for (size_t i = 0; i < list->n; i++)
+		if (list->ops[i].unlisted)
+			printf("process %" PRIu32 ": %" PRIu32 " more so far had no place in the list\n", list->ops[i].pid,
+			       list->ops[i].unlisted);
 }
 
 static void print_json(const struct op_list *list)
@@ -95,44 +100,41 @@ static void print_json(const struct op_list *list)
 	out_json(array);
 }
 
-/* Of the module, which need not be there where other engines are. */
-static int list_module(struct op_list *list, bool alone)
+/* Of the module, which need not be there where other engines are. *any: it has answered. */
+static int list_module(struct op_list *list, bool alone, bool *any)
 {
 	struct nl nl;
-	int error;
+	int error = nl_open(&nl);
 
-	if (!alone) {
-		error = nl_open(&nl);
-		if (error)
-			return CLI_OK;
-	} else {
-		error = nl_open_or_say(&nl);
-		if (error)
-			return error;
-	}
-	error = dump(&nl, list);
 	if (error)
+		return nl_absent(error) && !alone ? CLI_OK : nl_say(&nl, error);
+	error = dump(&nl, list);
+	if (error) {
 		cli_error("cannot list: %s", nl_why(&nl, error));
+		list->n = 0;
+	}
 	nl_close(&nl);
+	*any |= !error;
 	return error ? CLI_FAILED : CLI_OK;
 }
 
+/* What could be read is printed, whatever has been said of the rest. */
 static int list_now(bool exact)
 {
 	struct op_list list = { 0 }, others = { 0 };
-	int error = list_module(&list, listed_read(&others) < 0);
+	int n = listed_read(&others);
+	bool any = n >= 0;
+	int error = list_module(&list, n == -ENOENT, &any);
 
 	for (size_t i = 0; i < others.n; i++)
 		*op_list_add(&list) = others.ops[i];
-	if (error)
-		;	/* has been told */
-	else if (cli_json)
+	if (any && cli_json)
 		print_json(&list);
-	else
+	else if (any)
 		print_table(&list, exact);
 	free(list.ops);
 	free(others.ops);
-	return error;
+	return error ? error : n < 0 && n != -ENOENT ? CLI_FAILED : CLI_OK;
 }
 
 int cmd_list(const struct command *cmd, int argc, char **argv)
@@ -193,17 +195,20 @@ static int show_module(uint64_t token)
 	return error ? CLI_FAILED : CLI_OK;
 }
 
-/* Each process numbers its own. */
+/* Each process numbers its own, and each PID namespace its processes: all that have this one. */
 static int show_listed(uint64_t pid, uint64_t token)
 {
 	struct op_list list = { 0 };
-	int result = CLI_FAILED;
+	int n = listed_read(&list), result = CLI_FAILED;
 
-	listed_read(&list);
-	for (size_t i = 0; i < list.n && result; i++)
-		if (list.ops[i].pid == pid && list.ops[i].token == token)
-			result = print_one(&list.ops[i]);
-	if (result)
+	for (size_t i = 0; i < list.n; i++) {
+		if (list.ops[i].pid != pid || list.ops[i].token != token)
+			continue;
+		if (!result && !cli_json)
+			putchar('\n');
+		result = print_one(&list.ops[i]);
+	}
+	if (result && (n >= 0 || n == -ENOENT))
 		cli_error("process %" PRIu64 " lists no operation %" PRIu64, pid, token);
 	free(list.ops);
 	return result;

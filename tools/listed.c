@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The splices that processes with the engine sockmap list, as operations beside the module's. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -31,7 +32,7 @@ static void put_address(const struct sockaddr_in6 *from, struct addr *to)
 
 static void put_sock(const struct spl_listed *r, unsigned int i, struct op_sock *s)
 {
-	s->seen = r->local[i].sin6_family;
+	s->seen = r->local[i].sin6_family == AF_INET6;
 	if (!s->seen)
 		return;
 	put_address(&r->local[i], &s->local);
@@ -49,6 +50,14 @@ static uint32_t state_of(uint8_t state)
 	return state < ARRAY_SIZE(states) ? states[state] : UINT32_MAX;
 }
 
+static void put_unlisted(const struct spl_listed *r, struct op *op)
+{
+	*op = (struct op) {
+		.seen = BIT(UID) | BIT(PID), .engine = "sockmap",
+		.uid = r->uid, .pid = r->pid, .pid_ns = r->ns, .unlisted = r->unlisted,
+	};
+}
+
 static void put_op(const struct spl_listed *r, uint64_t now, struct op *op)
 {
 	*op = (struct op) {
@@ -60,7 +69,7 @@ static void put_op(const struct spl_listed *r, uint64_t now, struct op *op)
 		.state = state_of(r->state[0]), .state_back = state_of(r->state[1]),
 		.bytes = r->bytes[0], .bytes_back = r->bytes[1],
 		.age_ms = now > r->began ? now - r->began : 0, .quiet_ms = now > r->moved ? now - r->moved : 0,
-		.uid = r->uid, .pid = r->pid,
+		.uid = r->uid, .pid = r->pid, .pid_ns = r->ns,
 	};
 	if (r->pair)
 		op->seen |= BIT(STATE_BACK) | BIT(BYTES_BACK);
@@ -68,15 +77,25 @@ static void put_op(const struct spl_listed *r, uint64_t now, struct op *op)
 	put_sock(r, 1, &op->sink);
 }
 
-/* Appends them. The number, or negative where no process lists any. */
+/*
+ * Appends them, and what their processes could not list. The number; negative: -ENOENT where no process lists any, anything else
+ * has been said on stderr.
+ */
 int listed_read(struct op_list *list)
 {
 	struct spl_listed *records;
 	int n = spl_sockmap_listed(&records);
 	uint64_t now = now_ms();
 
-	for (int i = 0; i < n; i++)
-		put_op(&records[i], now, op_list_add(list));
+	for (int i = 0; i < n; i++) {
+		if (records[i].token)
+			put_op(&records[i], now, op_list_add(list));
+		else
+			put_unlisted(&records[i], op_list_add(list));
+	}
 	free(records);
+	if (n < 0 && n != -ENOENT)
+		cli_error("cannot read what the engine sockmap lists in " SPL_LISTED_DIR ": %s%s", strerror(-n),
+			  n == -EPERM ? " (this needs root)" : "");
 	return n;
 }

@@ -263,19 +263,29 @@ const char *nl_why(const struct nl *nl, int error)
 	return strerror(-error);
 }
 
-/* nl_open() with what went wrong on stderr: CLI_OK, or what to exit with. */
-int nl_open_or_say(struct nl *nl)
+/* nl_open() failed because there is no module. */
+bool nl_absent(int error)
 {
-	int error = nl_open(nl);
+	return error == -ENOENT || error == -EAFNOSUPPORT || error == -EPROTONOSUPPORT;
+}
 
-	if (!error)
-		return CLI_OK;
-	if (error == -ENOENT || error == -EAFNOSUPPORT || error == -EPROTONOSUPPORT) {
+/* Why nl_open() failed, on stderr. What to exit with. */
+int nl_say(const struct nl *nl, int error)
+{
+	if (nl_absent(error)) {
 		cli_error("the kernel module sksplice is not loaded; see 'splicectl probe'");
 		return CLI_UNAVAILABLE;
 	}
 	cli_error("netlink: %s", nl_why(nl, error));
 	return CLI_FAILED;
+}
+
+/* CLI_OK, or what to exit with. */
+int nl_open_or_say(struct nl *nl)
+{
+	int error = nl_open(nl);
+
+	return error ? nl_say(nl, error) : CLI_OK;
 }
 
 int nl_monitor_join(struct nl *nl)

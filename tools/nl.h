@@ -25,6 +25,8 @@ struct nl {
 typedef int (*nl_msg_fn)(const struct nlmsghdr *nlh, void *arg);
 int nl_open(struct nl *nl);
 int nl_open_or_say(struct nl *nl);
+bool nl_absent(int error);
+int nl_say(const struct nl *nl, int error);
 void nl_close(struct nl *nl);
 struct nlmsghdr *nl_request(struct nl *nl, uint8_t cmd, uint16_t flags);
 int nl_talk(struct nl *nl, struct nlmsghdr *nlh, nl_msg_fn fn, void *arg);
@@ -45,6 +47,8 @@ struct op {
 	uint32_t kind, flags, idle_ms, error, cause, ended, unacked, state, state_back, uid, pid;
 	struct op_sock source, sink;
 	const char *engine, *mode;	/* engine NULL: the module's; mode NULL: it has one only */
+	uint64_t pid_ns;		/* that pid is of; 0: not told */
+	uint32_t unlisted;		/* not an operation: so many of this process are not in the list */
 };
 struct op_list {
 	struct op *ops;

@@ -255,6 +255,8 @@ void op_print(const struct op *op)
 	out_field("engine", "%s", op_engine(op));
 	if (op->mode)
 		out_field("mode", "%s", op->mode);
+	if (op->pid_ns)
+		out_field("pid_ns", "%" PRIu64, op->pid_ns);
 	if (OP_SEEN(op, SKSPLICE_A_STATE))
 		out_field("orphan", "%s", OP_SEEN(op, SKSPLICE_A_ORPHAN) ? "yes" : "no");
 }
@@ -308,6 +310,10 @@ struct json_object *op_json(const struct op *op)
 	out_add_string(o, "engine", op_engine(op));
 	if (op->mode)
 		out_add_string(o, "mode", op->mode);
+	if (op->pid_ns)
+		out_add_u64(o, "pid_ns", op->pid_ns);
+	if (op->unlisted)
+		out_add_u64(o, "unlisted", op->unlisted);
 	/* a flag's absence says something only of an operation that lives */
 	if (OP_SEEN(op, SKSPLICE_A_STATE))
 		out_add_bool(o, "orphan", OP_SEEN(op, SKSPLICE_A_ORPHAN));

@@ -55,7 +55,7 @@ static const struct command commands[] = {
 		.options = "  -b, --bytes             exact numbers of bytes and milliseconds\n",
 	}, {
 		.name = "show", .args = "ID", .run = cmd_show,
-		.options = "ID: as in the list; of the engine sockmap, PID/ID\n",
+		.options = "ID: as in the list; of the engine sockmap, PID/ID; of every PID namespace that has that PID\n",
 		.summary = "show all that is known of one operation",
 	}, {
 		.name = "stats", .args = "", .run = cmd_stats, .options = "",

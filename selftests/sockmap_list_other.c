@@ -197,16 +197,17 @@ TEST_F(sockmap_list, no_place)
 
 /* ---- who may not */
 
+/* Beside the tests, or installed in a guest. */
 static int open_tool(void)
 {
-	static const char *const from[] = { "/../splicectl", "/../../splicectl" };
+	static const char *const from[] = { "/../splicectl", "/../../splicectl", "/../usr/bin/splicectl" };
 	char self[256] = { 0 }, path[300];
 	int i, fd = -1;
 
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
 		return -errno;
 	*strrchr(self, '/') = '\0';
-	for (i = 0; fd < 0 && i < 2; i++) {
+	for (i = 0; fd < 0 && i < 3; i++) {
 		snprintf(path, sizeof(path), "%s%s", self, from[i]);
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 	}

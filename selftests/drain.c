@@ -147,6 +147,7 @@ TEST_F(drain, cancelled)
 {
 	forward(1000, SPL_F_DRAIN);
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 1000));
+	ASSERT_EQ(0, wait_moved(self->s, self->token, 1000));
 	ASSERT_EQ(0, no_event(self->s));
 	ASSERT_EQ(0, spl_cancel(self->s, self->token));
 	ASSERT_EQ(0, event_of(self->s, self->token, &self->ev));
@@ -162,6 +163,7 @@ TEST_F(drain, peer_resets)
 {
 	forward(1000, SPL_F_DRAIN);
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 1000));
+	ASSERT_EQ(0, wait_moved(self->s, self->token, 1000));
 	ASSERT_EQ(0, no_event(self->s));
 	ASSERT_EQ(0, tcp_reset(&self->r.s));
 	ASSERT_EQ(0, event_of(self->s, self->token, &self->ev));

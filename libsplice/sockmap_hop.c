@@ -100,7 +100,7 @@ static void leave(struct user_sock *sock)
 	uint64_t name = name_of(sock->fd);
 
 	sock->hops = false;
-	if (sock->waits)
+	if (sock->wait)
 		sockmap_wait_end(sock);
 	if (sock->learned)
 		order(sock->fd, NULL, LOCAL_OFF);
@@ -150,17 +150,29 @@ static size_t room(struct user_sock *sock, size_t len)
 {
 	size_t cost;
 
-	if (!sock->room && !sock->waits)
+	if (!sock->room && !sock->wait) {
 		sock->room = sockmap_hop_ask(sock, LOCAL_ASK);
-	if (!sock->room && (sock->waits || sockmap_wait_begin(sock)))
+		sock->retried = false;
+	}
+	if (sock->wait || (!sock->room && sockmap_wait_begin(sock)))
 		return 0;
+	/* nobody would wake it */
 	if (!sock->room)
-		sock->room = sockmap_hop_ask(sock, LOCAL_YIELD);
+		sock->room = LOCAL_QUOTA_BYTES;
 	if (len > sock->room)
 		len = sock->room;
 	cost = len < LOCAL_MSG_COST ? LOCAL_MSG_COST : len;
 	sock->room -= cost < sock->room ? (uint32_t)cost : sock->room;
 	return len;
+}
+
+/* No memory may be no more than a moment's: then it is tried once more, after the shortest wait. */
+static bool retries(struct user_sock *sock, ssize_t n)
+{
+	if ((n != -EAGAIN && n != -ENOMEM) || sock->retried || is_off(sock) || !sockmap_wait_begin(sock))
+		return false;
+	sock->retried = true;
+	return true;
 }
 
 /*
@@ -175,6 +187,8 @@ static ssize_t failed(struct user_sock *sock, ssize_t n)
 		return n;
 	if (busy && !is_off(sock))
 		return n;
+	if (!busy && retries(sock, n))
+		return -EAGAIN;
 	leave(sock);
 	/* in a socket that stays in the map the kernel keeps to that word: the peer was closed just then */
 	if (n == -EACCES && sock->learned)

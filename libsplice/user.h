@@ -61,7 +61,7 @@ struct user_sock {
 	/* on the engine sockmap */
 	bool learned : 1;		/* redirected bytes may come, which splice() and FIONREAD do not see */
 	bool hops : 1;			/* its sends may be redirected */
-	bool waits : 1;			/* until its peer has read some of that: is in user->waits */
+	bool retried : 1;		/* a send failed for no lasting reason */
 	/* under busy.lock, while others may use the file */
 	uint8_t nonblock;		/* O_NONBLOCK was not set */
 	uint8_t shut;			/* its peer was told the end */
@@ -69,6 +69,7 @@ struct user_sock {
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
 	uint32_t room;			/* of one that hops: bytes until the peer is looked at again */
+	uint32_t wait;			/* until its peer has read some of that: place in user->waits, from 1; 0: not there */
 	_Atomic int error;		/* that a call has taken from the socket, where nobody else will see it */
 	struct user_flow *rx, *tx;
 	struct user_tls *tls;		/* NULL: not kTLS */

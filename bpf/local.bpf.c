@@ -133,7 +133,8 @@ static __always_inline bool fast_open(struct bpf_sock_ops *ops)
 	struct bpf_sock *sk = ops->sk;
 	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
 
-	return !tp || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen);
+	return !tp || tp->fastopen_rsk || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen) ||
+	       BPF_CORE_READ_BITFIELD_PROBED(tp, syn_data);
 }
 
 /*

@@ -37,7 +37,8 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u64 bytes_received;
 	__u32 write_seq, copied_seq;
-	__u8 syn_fastopen : 1;
+	__u8 syn_data : 1, syn_fastopen : 1;
+	const void *fastopen_rsk;
 } KERNEL;
 
 #endif /* LOCAL_KERNEL_H */

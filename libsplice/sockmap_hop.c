@@ -15,6 +15,8 @@
 
 #include "sockmap.h"
 
+#define LATE 4		/* writes, of which the first is not worth a look */
+
 static void fill(__u32 ip[4], __u32 *port, const struct sockaddr_in6 *from)
 {
 	memcpy(ip, &from->sin6_addr, sizeof(from->sin6_addr));
@@ -117,8 +119,24 @@ static void begin(struct user_sock *sock, unsigned int halves)
 		return;
 	sock->learned = learned(&own);
 	sock->room = 0;
-	if ((halves & USER_TX) && !sock->hops && learned(&peer))
+	if (!(halves & USER_TX) || sock->hops)
+		return;
+	sock->late = 0;
+	if (learned(&peer))
 		sock->hops = !sockmap_hop_enter(sock->fd, &peer, sock->learned);
+	else if (sock->learned)
+		sock->late = LATE;
+}
+
+/* Where we were learned our peer is on this host; one that accepts only with the first bytes (TCP_DEFER_ACCEPT) comes with them. */
+static void again(struct user_sock *sock)
+{
+	struct local_key own, peer;
+
+	if (sock->late-- == LATE || !sockmap_hop_name(sock->fd, &own, &peer) || !learned(&peer))
+		return;
+	sock->late = 0;
+	sock->hops = !sockmap_hop_enter(sock->fd, &peer, true);
 }
 
 static bool is_off(const struct user_sock *sock)
@@ -146,10 +164,13 @@ uint32_t sockmap_hop_ask(struct user_sock *sock, enum local_phase what)
 }
 
 /* hop() lets TCP have what there is no room for: so it is not even tried as long as the peer reads. */
-static size_t room(struct user_sock *sock, size_t len)
+static size_t room(struct user_sock *sock, size_t len, size_t msgs)
 {
-	size_t cost;
+	size_t cost = msgs * LOCAL_MSG_COST;
 
+	/* not all of a pipe whose places are short, perhaps: there may be more room by now */
+	if (msgs > 1 && sock->room < cost)
+		sock->room = 0;
 	if (!sock->room && !sock->wait) {
 		sock->room = sockmap_hop_ask(sock, LOCAL_ASK);
 		sock->retried = false;
@@ -161,7 +182,7 @@ static size_t room(struct user_sock *sock, size_t len)
 		sock->room = LOCAL_QUOTA_BYTES;
 	if (len > sock->room)
 		len = sock->room;
-	cost = len < LOCAL_MSG_COST ? LOCAL_MSG_COST : len;
+	cost = len < cost ? cost : len;
 	sock->room -= cost < sock->room ? (uint32_t)cost : sock->room;
 	return len;
 }
@@ -196,4 +217,6 @@ static ssize_t failed(struct user_sock *sock, ssize_t n)
 	return busy ? n : 0;
 }
 
-const struct user_hop sockmap_hop = { .begin = begin, .end = leave, .room = room, .failed = failed, .tick = sockmap_wait_tick };
+const struct user_hop sockmap_hop = {
+	.begin = begin, .end = leave, .again = again, .room = room, .failed = failed, .tick = sockmap_wait_tick,
+};

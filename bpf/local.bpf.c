@@ -320,16 +320,19 @@ static __always_inline bool aim(struct local_hop *h, const struct local_key *pee
 static __always_inline int ask(struct local_hop *h)
 {
 	struct sock *peer = (struct sock *)h->peer_sk;
+	__u32 most, r;
 
-	if (h->phase != LOCAL_HOPS || !is_there(h))
+	if (h->phase == LOCAL_OFF || !is_there(h))
 		return 1 + LOCAL_QUOTA_BYTES;
-	if (limit(peer) >= LOCAL_LEAST) {
-		__u32 r = room(h, peer);
-
-		return r < limit(peer) / 2 ? 1 : 1 + r;
+	most = limit(peer);
+	if (most < LOCAL_LEAST) {
+		h->phase = LOCAL_WAITS;
+		return 1 + LOCAL_QUOTA_BYTES;
 	}
-	h->phase = LOCAL_WAITS;
-	return 1 + LOCAL_QUOTA_BYTES;
+	if (h->phase != LOCAL_HOPS)
+		return 1 + most;
+	r = room(h, peer);
+	return r < most / 2 ? 1 : 1 + r;
 }
 
 /*
@@ -348,7 +351,7 @@ static __always_inline int obey(struct local_hop *h, const struct local_order *o
 	if (o->phase == LOCAL_YIELD && h->phase == LOCAL_HOPS && is_there(h) && is_crowded((struct sock *)h->peer_sk))
 		return 1;
 	if (o->phase != LOCAL_ASK)
-		h->phase = o->phase == LOCAL_YIELD ? LOCAL_WAITS : o->phase;
+		h->phase = o->phase == LOCAL_YIELD || o->phase == LOCAL_GIVE_UP ? LOCAL_WAITS : o->phase;
 	return ask(h);
 }
 

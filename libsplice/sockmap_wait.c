@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
 /*
  * Sinks whose peer has as many redirected bytes as it may. Nobody tells when it has read some, so it is looked at: soon, as it
- * mostly reads faster than it is sent to, then less and less often. If it does not read at all TCP gets the rest, and tells; but
- * not as long as TCP would have to drop it. Nothing is read from the source meanwhile, and nothing is added to what waits.
+ * mostly reads faster than it is sent to, then less and less often. If it does not read at all TCP gets the rest, and tells: late
+ * where TCP would have to drop it, but then all the same, as only TCP knows of TCP_USER_TIMEOUT and lets the processor rest. Nothing is
+ * read from the source meanwhile, and nothing is added to what waits.
  *
  * A heap by when each is due, and one timerfd set to the first.
  */
@@ -16,8 +17,8 @@
 #include "sockmap.h"
 
 #define FIRST_US	100u
-#define MOST_US		1000000u
 #define PATIENCE_US	500000u
+#define MOST_PATIENCE_US	4000000u	/* where TCP has no room */
 #define SLOWER		32		/* the next look comes after this part of the time waited */
 
 struct wait {
@@ -44,8 +45,7 @@ static uint64_t next_look(uint64_t since, uint64_t now)
 {
 	uint64_t us = (now - since) / SLOWER;
 
-	us = us < FIRST_US ? FIRST_US : us;
-	return now + (us > MOST_US ? MOST_US : us);
+	return now + (us < FIRST_US ? FIRST_US : us);
 }
 
 /* ---- the heap */
@@ -147,10 +147,12 @@ void sockmap_wait_end(struct user_sock *sock)
 
 static bool may_go_on(const struct wait *wait, uint64_t now)
 {
+	uint64_t waited = now - wait->since;
+
 	/* asked first: it may be we who did not get to look for so long */
 	wait->sock->room = sockmap_hop_ask(wait->sock, LOCAL_ASK);
-	if (!wait->sock->room && now - wait->since >= PATIENCE_US)
-		wait->sock->room = sockmap_hop_ask(wait->sock, LOCAL_YIELD);
+	if (!wait->sock->room && waited >= PATIENCE_US)
+		wait->sock->room = sockmap_hop_ask(wait->sock, waited < MOST_PATIENCE_US ? LOCAL_YIELD : LOCAL_GIVE_UP);
 	return wait->sock->room;
 }
 

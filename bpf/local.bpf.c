@@ -425,8 +425,8 @@ int hop(struct sk_msg_md *msg)
 	if (bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS) != SK_PASS)
 		return SK_DROP;
 	/*
-	 * What then finds no memory is counted all the same, and what is left of a message of which a part does, twice: messages seem to have
-	 * been read before they were, until the peer has read what is counted now.
+	 * What then finds no memory is counted all the same, and what is left of a message of which a part does, twice:
+	 * messages seem to have been read before they were, until the peer has read what is counted now.
 	 */
 	h->bytes += msg->size;
 	h->msgs++;

@@ -18,45 +18,10 @@
 #include <bpf/bpf_helpers.h>
 
 #include "local.h"
+#include "local_kernel.h"
 
-#define AF_INET		2
-#define AF_INET6	10
 #define LOOPBACK_NET	127
-#define RCV_SHUTDOWN	1
-#define SEND_SHUTDOWN	2
-#define RCVBUF_LOCKED	2
 #define WAITERS		8	/* of a socket; who has more is not looked through */
-
-/* Of the running kernel, by its BTF. */
-#define KERNEL __attribute__((preserve_access_index))
-typedef struct { int counter; } atomic_t;
-struct list_head { struct list_head *next, *prev; } KERNEL;
-struct wait_queue_entry { void *private; struct list_head entry; } KERNEL;
-struct wait_queue_head { struct list_head head; } KERNEL;
-struct socket_wq { struct wait_queue_head wait; } KERNEL;
-typedef struct { __s64 counter; } atomic64_t;
-struct sock_common {
-	unsigned char skc_state;
-	unsigned long skc_flags;
-	atomic64_t skc_cookie;
-} KERNEL;
-struct sock {
-	struct sock_common __sk_common;
-	struct { atomic_t rmem_alloc; } KERNEL sk_backlog;
-	struct { int owned; } KERNEL sk_lock;
-	struct socket_wq *sk_wq;
-	void *sk_user_data;
-	int sk_rcvbuf;
-	__u8 sk_userlocks : 4;
-	__u8 sk_shutdown;
-} KERNEL;
-struct inet_connection_sock { const void *icsk_ulp_ops; } KERNEL;
-struct tcp_sock {
-	struct inet_connection_sock inet_conn;
-	__u64 bytes_received;
-	__u32 write_seq, copied_seq;
-	__u8 syn_fastopen : 1;
-} KERNEL;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -168,7 +133,8 @@ static __always_inline bool fast_open(struct bpf_sock_ops *ops)
 	struct bpf_sock *sk = ops->sk;
 	struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
 
-	return !tp || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen);
+	return !tp || tp->fastopen_rsk || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen) ||
+	       BPF_CORE_READ_BITFIELD_PROBED(tp, syn_data);
 }
 
 /*
@@ -357,24 +323,38 @@ static __always_inline bool aim(struct local_hop *h, const struct local_key *pee
 static __always_inline int ask(struct local_hop *h)
 {
 	struct sock *peer = (struct sock *)h->peer_sk;
+	__u32 most, r;
 
-	if (h->phase != LOCAL_HOPS || !is_there(h))
+	if (h->phase == LOCAL_OFF || !is_there(h))
 		return 1 + LOCAL_QUOTA_BYTES;
-	if (limit(peer) >= LOCAL_LEAST) {
-		__u32 r = room(account(h), peer);
-
-		return r < limit(peer) / 2 ? 1 : 1 + r;
+	most = limit(peer);
+	if (most < LOCAL_LEAST) {
+		h->phase = LOCAL_WAITS;
+		return 1 + LOCAL_QUOTA_BYTES;
 	}
-	h->phase = LOCAL_WAITS;
-	return 1 + LOCAL_QUOTA_BYTES;
+	if (h->phase != LOCAL_HOPS)
+		return 1 + most;
+	r = room(account(h), peer);
+	return r < most / 2 ? 1 : 1 + r;
+}
+
+/*
+ * What TCP brings to a buffer that is over full it drops, and sends again after a time that doubles: half of it, as much as its
+ * window may be, has to be free before TCP gets bytes that wait behind redirected ones.
+ */
+static __always_inline bool is_crowded(struct sock *peer)
+{
+	return (__u32)READ(peer, sk_backlog.rmem_alloc.counter) > (__u32)READ(peer, sk_rcvbuf) / 2;
 }
 
 static __always_inline int obey(struct local_hop *h, const struct local_order *o)
 {
 	if (o->phase == LOCAL_WAITS && !aim(h, &o->peer))
 		return LOCAL_FAILED;
+	if (o->phase == LOCAL_YIELD && h->phase == LOCAL_HOPS && is_there(h) && is_crowded((struct sock *)h->peer_sk))
+		return 1;
 	if (o->phase != LOCAL_ASK)
-		h->phase = o->phase == LOCAL_YIELD ? LOCAL_WAITS : o->phase;
+		h->phase = o->phase == LOCAL_YIELD || o->phase == LOCAL_GIVE_UP ? LOCAL_WAITS : o->phase;
 	return ask(h);
 }
 
@@ -444,12 +424,19 @@ int hop(struct sk_msg_md *msg)
 		count(LOCAL_PASSED_BYTES, msg->size);
 		return SK_PASS;
 	}
+	/* It has gone since it was looked at: the send fails, and the library sees to the rest. */
+	if (bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS) != SK_PASS)
+		return SK_DROP;
+	/*
+	 * What then finds no memory is counted all the same, and what is left of a message of which a part does, twice:
+	 * messages seem to have been read before they were, until the peer has read what is counted now.
+	 */
 	a = account(h);
 	a->bytes += msg->size;
 	a->msgs++;
 	count(LOCAL_MSGS, 1);
 	count(LOCAL_BYTES, msg->size);
-	return bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS);
+	return SK_PASS;
 }
 
 #include "bypass.bpf.h"

@@ -18,7 +18,8 @@ enum local_phase {
 	LOCAL_OFF,		/* by TCP, for good */
 	/* and as an order only, of a sink that has a peer: */
 	LOCAL_ASK,		/* as it is: how much room is there? */
-	LOCAL_YIELD,		/* the peer does not read: back to LOCAL_WAITS */
+	LOCAL_YIELD,		/* the peer does not read: back to LOCAL_WAITS, where TCP has room for what comes then */
+	LOCAL_GIVE_UP,		/* or where it has none */
 };
 
 enum local_role { LOCAL_END = 1, LOCAL_PEER };

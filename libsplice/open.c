@@ -89,12 +89,12 @@ static int try_out(struct spl **s)
 	return r;
 }
 
-/* Of AUTO the engine sockmap is one that the caller has allowed by naming a cgroup. */
+/* AUTO takes the engine sockmap only where it is faster than user: past the relay, in a cgroup that the caller has named. */
 static bool is_meant(const struct spl_open_opts *opts, enum spl_engine engine)
 {
 	if (opts->engine != SPL_ENGINE_AUTO)
 		return opts->engine == engine;
-	return engine != SPL_ENGINE_SOCKMAP || opts->cgroup;
+	return engine != SPL_ENGINE_SOCKMAP || (opts->cgroup && (opts->flags & SPL_OPEN_BYPASS));
 }
 
 /* The first that opens; when none does, why the best one did not. */

@@ -29,6 +29,7 @@ int sockmap_load_counts(uint64_t out[LOCAL_COUNTS]);
 int sockmap_ports_parse(struct spl *s, const char *text, struct sockmap_ports **out);
 void sockmap_ports_add(struct sockmap_ports *p);
 void sockmap_ports_remove(struct sockmap_ports *p, bool inherited);
+void sockmap_ports_disown(void);
 
 /* sockmap_hop.c */
 extern const struct user_hop sockmap_hop;
@@ -50,7 +51,7 @@ extern const struct user_bypass sockmap_bypass;
 extern const struct user_mover sockmap_mover;
 
 /* sockmap_test.c */
-int sockmap_test(struct spl *s, bool *splices);
+int sockmap_test(struct spl *s, bool *tried, bool *splices);
 bool sockmap_test_connect(int fds[3]);
 
 /* sockmap_skb_test.c */

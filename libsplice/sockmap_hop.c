@@ -15,6 +15,8 @@
 
 #include "sockmap.h"
 
+#define LATE 4		/* writes, of which the first is not worth a look */
+
 static void fill(__u32 ip[4], __u32 *port, const struct sockaddr_in6 *from)
 {
 	memcpy(ip, &from->sin6_addr, sizeof(from->sin6_addr));
@@ -100,7 +102,7 @@ static void leave(struct user_sock *sock)
 	uint64_t name = name_of(sock->fd);
 
 	sock->hops = false;
-	if (sock->waits)
+	if (sock->wait)
 		sockmap_wait_end(sock);
 	if (sock->learned)
 		order(sock->fd, NULL, LOCAL_OFF);
@@ -117,8 +119,24 @@ static void begin(struct user_sock *sock, unsigned int halves)
 		return;
 	sock->learned = learned(&own);
 	sock->room = 0;
-	if ((halves & USER_TX) && !sock->hops && learned(&peer))
+	if (!(halves & USER_TX) || sock->hops)
+		return;
+	sock->late = 0;
+	if (learned(&peer))
 		sock->hops = !sockmap_hop_enter(sock->fd, &peer, sock->learned);
+	else if (sock->learned)
+		sock->late = LATE;
+}
+
+/* Where we were learned our peer is on this host; one that accepts only with the first bytes (TCP_DEFER_ACCEPT) comes with them. */
+static void again(struct user_sock *sock)
+{
+	struct local_key own, peer;
+
+	if (sock->late-- == LATE || !sockmap_hop_name(sock->fd, &own, &peer) || !learned(&peer))
+		return;
+	sock->late = 0;
+	sock->hops = !sockmap_hop_enter(sock->fd, &peer, true);
 }
 
 static bool is_off(const struct user_sock *sock)
@@ -146,21 +164,36 @@ uint32_t sockmap_hop_ask(struct user_sock *sock, enum local_phase what)
 }
 
 /* hop() lets TCP have what there is no room for: so it is not even tried as long as the peer reads. */
-static size_t room(struct user_sock *sock, size_t len)
+static size_t room(struct user_sock *sock, size_t len, size_t msgs)
 {
-	size_t cost;
+	size_t cost = msgs * LOCAL_MSG_COST;
 
-	if (!sock->room && !sock->waits)
+	/* not all of a pipe whose places are short, perhaps: there may be more room by now */
+	if (msgs > 1 && sock->room < cost)
+		sock->room = 0;
+	if (!sock->room && !sock->wait) {
 		sock->room = sockmap_hop_ask(sock, LOCAL_ASK);
-	if (!sock->room && (sock->waits || sockmap_wait_begin(sock)))
+		sock->retried = false;
+	}
+	if (sock->wait || (!sock->room && sockmap_wait_begin(sock)))
 		return 0;
+	/* nobody would wake it */
 	if (!sock->room)
-		sock->room = sockmap_hop_ask(sock, LOCAL_YIELD);
+		sock->room = LOCAL_QUOTA_BYTES;
 	if (len > sock->room)
 		len = sock->room;
-	cost = len < LOCAL_MSG_COST ? LOCAL_MSG_COST : len;
+	cost = len < cost ? cost : len;
 	sock->room -= cost < sock->room ? (uint32_t)cost : sock->room;
 	return len;
+}
+
+/* No memory may be no more than a moment's: then it is tried once more, after the shortest wait. */
+static bool retries(struct user_sock *sock, ssize_t n)
+{
+	if ((n != -EAGAIN && n != -ENOMEM) || sock->retried || is_off(sock) || !sockmap_wait_begin(sock))
+		return false;
+	sock->retried = true;
+	return true;
 }
 
 /*
@@ -175,6 +208,8 @@ static ssize_t failed(struct user_sock *sock, ssize_t n)
 		return n;
 	if (busy && !is_off(sock))
 		return n;
+	if (!busy && retries(sock, n))
+		return -EAGAIN;
 	leave(sock);
 	/* in a socket that stays in the map the kernel keeps to that word: the peer was closed just then */
 	if (n == -EACCES && sock->learned)
@@ -182,4 +217,6 @@ static ssize_t failed(struct user_sock *sock, ssize_t n)
 	return busy ? n : 0;
 }
 
-const struct user_hop sockmap_hop = { .begin = begin, .end = leave, .room = room, .failed = failed, .tick = sockmap_wait_tick };
+const struct user_hop sockmap_hop = {
+	.begin = begin, .end = leave, .again = again, .room = room, .failed = failed, .tick = sockmap_wait_tick,
+};

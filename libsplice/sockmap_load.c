@@ -35,6 +35,7 @@ static struct {
 	struct bpf_object *object;
 	struct sockmap_maps maps;
 	struct sockmap_attachment *attachments;
+	pid_t owner;		/* its children have descriptors of it all, and none of the sockets is theirs */
 	bool tested;		/* it does what it is to do, on this machine */
 	bool splices;		/* and takes a pipe as one message */
 } loaded = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -69,6 +70,7 @@ static int load_object(void)
 
 	if (r)
 		return r;
+	loaded.owner = getpid();
 	loaded.maps = (struct sockmap_maps) {
 		.peers = map_fd("peers"), .sinks = map_fd("sinks"), .hops = map_fd("hops"), .counts = map_fd("counts"),
 		.ports = map_fd("ports"), .ways = map_fd("ways"),
@@ -100,24 +102,52 @@ static void unload(void)
 	loaded.object = NULL;
 }
 
+/* In a child: closes its copies. Contexts of its parent may have attachments still: those are no more than their memory now. */
+static void disown(void)
+{
+	struct sockmap_attachment *a;
+
+	for (a = loaded.attachments; a; a = a->next) {
+		bpf_link__destroy(a->link);
+		a->link = NULL;
+	}
+	loaded.attachments = NULL;
+	sockmap_ports_disown();
+	unload();
+}
+
+static int load_new(struct spl *s)
+{
+	int r = load_object();
+
+	if (r == -EPERM || r == -EACCES)
+		return spl_refuse(s, -EPERM, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", reason);
+	if (r)
+		return spl_refuse(s, -EOPNOTSUPP, "the kernel does not take the program: %s: %s", strerror(-r), reason);
+	return 0;
+}
+
+/* What could not be tried, as another process had the sockets, is tried the next time. */
+static int test(struct spl *s)
+{
+	int r = loaded.tested ? 0 : sockmap_test(s, &loaded.tested, &loaded.splices);
+
+	if (!loaded.attachments)
+		reset_counts();
+	return r;
+}
+
 static int load(struct spl *s)
 {
 	int r;
 
-	if (loaded.object)
-		return 0;
-	r = load_object();
-	if (r == -EPERM || r == -EACCES)
-		r = spl_refuse(s, -EPERM, "the engine sockmap needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", reason);
-	else if (r)
-		r = spl_refuse(s, -EOPNOTSUPP, "the kernel does not take the program: %s: %s", strerror(-r), reason);
-	if (!r && !loaded.tested)
-		r = sockmap_test(s, &loaded.splices);
-	if (r)
+	if (loaded.object && loaded.owner != getpid())
+		disown();
+	r = loaded.object ? 0 : load_new(s);
+	if (!r)
+		r = test(s);
+	if (r && !loaded.attachments)
 		unload();
-	else if (!loaded.tested)
-		reset_counts();
-	loaded.tested |= !r;
 	return r;
 }
 
@@ -215,13 +245,15 @@ void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports,
 	pthread_mutex_lock(&loaded.lock);
 	sockmap_ports_remove(ports, inherited);
 	if (!--a->users) {
-		for (at = &loaded.attachments; *at != a; at = &(*at)->next)
+		for (at = &loaded.attachments; *at && *at != a; at = &(*at)->next)
 			;
-		*at = a->next;
-		bpf_link__destroy(a->link);
+		if (*at) {
+			*at = a->next;
+			bpf_link__destroy(a->link);
+			if (!loaded.attachments)
+				unload();
+		}
 		free(a);
-		if (!loaded.attachments)
-			unload();
 	}
 	pthread_mutex_unlock(&loaded.lock);
 }

@@ -84,14 +84,21 @@ void sockmap_ports_add(struct sockmap_ports *p)
 	tell();
 }
 
+/* In a child, which has a map of its own from now on. */
+void sockmap_ports_disown(void)
+{
+	all = NULL;
+}
+
 /* inherited: a child gives up what it has of its parent's, whose map it is. */
 void sockmap_ports_remove(struct sockmap_ports *p, bool inherited)
 {
 	struct sockmap_ports **at;
 
-	for (at = &all; *at != p; at = &(*at)->next)
+	for (at = &all; *at && *at != p; at = &(*at)->next)
 		;
-	*at = p->next;
+	if (*at)
+		*at = p->next;
 	free(p);
 	if (!inherited)
 		tell();

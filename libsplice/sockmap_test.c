@@ -122,7 +122,7 @@ static bool has_cmpxchg16b(void)
 #endif
 }
 
-static int try(struct spl *s, int fds[3], bool *pipes)
+static int try(struct spl *s, int fds[3], bool *tried, bool *pipes)
 {
 	struct local_key sink, peer;
 	uint64_t value = (uint64_t)fds[2];
@@ -130,7 +130,7 @@ static int try(struct spl *s, int fds[3], bool *pipes)
 
 	if (!sockmap_hop_name(fds[1], &sink, &peer))
 		return spl_refuse(s, -EOPNOTSUPP, "the kernel does not name network namespaces");
-	/* another process's already: what worked there works here */
+	/* another process's already: what worked there works here, but nothing was seen of it */
 	if (bpf_map_update_elem(sockmap_load_maps()->peers, &peer, &value, BPF_ANY))
 		return errno == EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no sockmap for TCP: %s", strerror(errno));
 	r = sockmap_hop_enter(fds[1], &peer, false);
@@ -139,17 +139,18 @@ static int try(struct spl *s, int fds[3], bool *pipes)
 	if (r)
 		return r == -EBUSY ? 0 : spl_refuse(s, -EOPNOTSUPP, "no program for a socket: %s", strerror(-r));
 	r = exchange(s, fds[1], fds[2]);
+	*tried = !r;
 	*pipes = !r && splices(fds[1], fds[2]);
 	return r;
 }
 
-/* *pipes: splice(2) into a socket that hops is worth while. */
-int sockmap_test(struct spl *s, bool *pipes)
+/* *pipes: splice(2) into a socket that hops is worth while. *tried: it was found out. */
+int sockmap_test(struct spl *s, bool *tried, bool *pipes)
 {
 	int fds[3] = { -1, -1, -1 }, i, r;
 
 	/* what a kernel was not seen to do is not relied on */
-	r = sockmap_test_connect(fds) ? try(s, fds, pipes) : spl_refuse(s, -EOPNOTSUPP, "no loopback device to try the kernel on");
+	r = sockmap_test_connect(fds) ? try(s, fds, tried, pipes) : spl_refuse(s, -EOPNOTSUPP, "no loopback device to try the kernel on");
 	for (i = 0; i < 3; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

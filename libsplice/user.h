@@ -61,7 +61,8 @@ struct user_sock {
 	/* on the engine sockmap */
 	bool learned : 1;		/* redirected bytes may come, which splice() and FIONREAD do not see */
 	bool hops : 1;			/* its sends may be redirected */
-	bool waits : 1;			/* until its peer has read some of that: is in user->waits */
+	bool retried : 1;		/* a send failed for no lasting reason */
+	uint8_t late : 3;		/* its peer, on this host, was not learned: it is looked for at so many writes more */
 	/* under busy.lock, while others may use the file */
 	uint8_t nonblock;		/* O_NONBLOCK was not set */
 	uint8_t shut;			/* its peer was told the end */
@@ -69,6 +70,7 @@ struct user_sock {
 	int peek_off;
 	int lowat;			/* SO_RCVLOWAT before; 0: as it was */
 	uint32_t room;			/* of one that hops: bytes until the peer is looked at again */
+	uint32_t wait;			/* until its peer has read some of that: place in user->waits, from 1; 0: not there */
 	_Atomic int error;		/* that a call has taken from the socket, where nobody else will see it */
 	struct user_flow *rx, *tx;
 	struct user_tls *tls;		/* NULL: not kTLS */
@@ -165,7 +167,9 @@ SLIST_HEAD(user_pipes, user_pipe);
 struct user_hop {
 	void (*begin)(struct user_sock *sock, unsigned int halves);
 	void (*end)(struct user_sock *sock);	/* of one that hops */
-	size_t (*room)(struct user_sock *sock, size_t len);	/* of one that hops: what of it may be sent; 0: tick() tells when */
+	void (*again)(struct user_sock *sock);	/* of one that is late: it is going to be written to */
+	/* of one that hops: what of it may be sent, in so many messages at most; 0: tick() tells when */
+	size_t (*room)(struct user_sock *sock, size_t len, size_t msgs);
 	ssize_t (*failed)(struct user_sock *sock, ssize_t n);	/* a send of one that hops; 0: try again, else how it failed */
 	void (*tick)(struct user *u);
 };

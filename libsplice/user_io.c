@@ -147,12 +147,12 @@ ssize_t user_io_look(struct user_sock *sock)
 	return UNINTERRUPTED(recv(sock->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK));
 }
 
-/* What call makes of "some" of len bytes, as far as the peer of a socket that hops has room for them. */
-#define HOPPING(sock, len, some, call)					\
+/* What call makes of "some" of len bytes, as far as the peer of a socket that hops has room for them, in so many messages at most. */
+#define HOPPING(sock, len, msgs, some, call)				\
 	({								\
 		ssize_t __r;						\
 		do {							\
-			some = (sock)->hops ? (sock)->user->hop->room(sock, len) : (len);	\
+			some = (sock)->hops ? (sock)->user->hop->room(sock, len, msgs) : (len);	\
 			__r = some || !(len) ? (call) : -EAGAIN;	\
 			if (__r < 0 && some && (sock)->hops)		\
 				__r = (sock)->user->hop->failed(sock, __r);	\
@@ -191,8 +191,10 @@ ssize_t user_io_write(struct user_sock *sock, const void *buf, size_t len)
 
 	if (sock->nagle)
 		user_option_unnagle(sock);
+	if (sock->late)
+		sock->user->hop->again(sock);
 	if (sock->kind != USER_PIPE) {
-		n = HOPPING(sock, len, some, UNINTERRUPTED(send(sock->fd, buf, some, MSG_DONTWAIT | MSG_NOSIGNAL)));
+		n = HOPPING(sock, len, 1, some, UNINTERRUPTED(send(sock->fd, buf, some, MSG_DONTWAIT | MSG_NOSIGNAL)));
 		if (sock->tls && n > 0)
 			user_tls_sent(sock, (size_t)n);
 		return n;
@@ -218,11 +220,21 @@ ssize_t user_io_splice_in(struct user_sock *from, struct user_pipe *to, size_t l
 	return move(from->fd, to->fd[1], len);
 }
 
+/* The kernel gives a socket what is in so many places of a pipe at a time, each of which may have a page or a few bytes. */
+#define PLACES_SENT 16
+
+static size_t most_messages(const struct user_pipe *p)
+{
+	size_t places = p->size / (size_t)sysconf(_SC_PAGESIZE);
+
+	return (places + PLACES_SENT - 1) / PLACES_SENT;
+}
+
 ssize_t user_io_splice_out(struct user_pipe *from, struct user_sock *to)
 {
 	size_t some;
 
 	user_io_hush(to->user);
 	/* each try may have raised it */
-	return HOPPING(to, from->len, some, heed(to->user, move(from->fd[0], to->fd, some), some));
+	return HOPPING(to, from->len, most_messages(from), some, heed(to->user, move(from->fd[0], to->fd, some), some));
 }

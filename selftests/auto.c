@@ -145,6 +145,23 @@ TEST_F(auto, sentence_says_why)
 	EXPECT_STREQ(why, spl_strerror_last(NULL));
 }
 
+/* A cgroup alone does not make AUTO try sockmap, whose local mode is no gain; with the bypass it does, and tells what it found. */
+NEEDS(auto, cgroup_needs_the_bypass, NEEDS_USER);
+TEST_F(auto, cgroup_needs_the_bypass)
+{
+	opened(open_with(.cgroup = "/is/not/there"));
+	EXPECT_EQ(SPL_ENGINE_USER, spl_engine(self->s));
+	EXPECT_NULL(strstr(spl_strerror_last(NULL), "/is/not/there"));
+	spl_close(self->s);
+	opened(open_with(.flags = SPL_OPEN_BYPASS));
+	EXPECT_EQ(SPL_ENGINE_USER, spl_engine(self->s));
+	EXPECT_NULL(strstr(spl_strerror_last(NULL), "sockmap"));
+	spl_close(self->s);
+	opened(open_with(.cgroup = "/is/not/there", .flags = SPL_OPEN_BYPASS));
+	EXPECT_EQ(SPL_ENGINE_USER, spl_engine(self->s));
+	EXPECT_NE(NULL, strstr(spl_strerror_last(NULL), "/is/not/there"));
+}
+
 TEST_F(auto, promises)
 {
 	uint32_t cap;

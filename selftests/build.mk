@@ -6,8 +6,8 @@ TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim 
 	 send drain connecting adopt churn nl_inserts lazy trace shared auto pipes own_loop fair kinds owner \
 	 immediate bounded refuse options rights events netlink_fuzz stress sosplice ring lib_args ktls \
 	 ktls_record unix_ends late_shutdown \
-	 sockmap sockmap_bypass sockmap_bypass_end sockmap_bypass_order sockmap_exit sockmap_others sockmap_skb sockmap_skb_end \
-	 sockmap_skb_tun sockmap_mover sockmap_list sockmap_list_other
+	 sockmap sockmap_stalled sockmap_fork sockmap_peers sockmap_bypass sockmap_bypass_end sockmap_bypass_order sockmap_exit \
+	 sockmap_others sockmap_skb sockmap_skb_end sockmap_skb_tun sockmap_mover sockmap_list sockmap_list_other
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven
 

@@ -40,22 +40,6 @@ FIXTURE_TEARDOWN(delim)
 	begun(spl_forward(self->s, self->r.a, self->r.b, n,				\
 			  OPTS(.delim = bytes, .delim_len = len, ##__VA_ARGS__), &self->token))
 
-/* Until the flow has moved so many bytes: what follows comes in another segment. */
-static int wait_moved(struct spl *s, uint64_t token, uint64_t bytes)
-{
-	uint64_t until = now_ms() + WAIT_MS;
-	struct spl_stat st = { 0 };
-	int err;
-
-	do {
-		err = spl_stat(s, token, &st);
-		if (err || st.bytes >= bytes)
-			return err;
-		usleep(50);
-	} while (now_ms() < until);
-	return -ETIMEDOUT;
-}
-
 /* text, cut in two at `at`; it has the delimiter, which ends at `end`, and rest behind it. */
 #define cut_at(text, len, delim_, delim_len_, end, at)					\
 	do {										\

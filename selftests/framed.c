@@ -101,18 +101,3 @@ int framer_strp_at(void)
 	btf__free(btf);
 	return sum;
 }
-
-int wait_moved(struct spl *s, uint64_t token, uint64_t bytes)
-{
-	uint64_t until = now_ms() + WAIT_MS;
-	struct spl_stat st = { 0 };
-	int err;
-
-	do {
-		err = spl_stat(s, token, &st);
-		if (err || st.bytes >= bytes)
-			return err;
-		usleep(50);
-	} while (now_ms() < until);
-	return -ETIMEDOUT;
-}

@@ -23,7 +23,4 @@ int framer_fd(const struct bpf_object *obj, const char *prog);
 struct seen framer_seen(const struct bpf_object *obj);
 int framer_strp_at(void);			/* of this kernel; -errno: it does not tell */
 
-/* Until the flow has moved so many bytes: what follows comes in another segment. */
-int wait_moved(struct spl *s, uint64_t token, uint64_t bytes);
-
 #endif /* SELFTESTS_FRAMED_H */

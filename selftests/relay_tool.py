@@ -527,6 +527,10 @@ def probe_explains_sockmap():
     said = probe_sockmap("--cgroup", "/tmp/is-not-there")
     assert not said["works"] and "No such file" in said["reason"] and "make the directory" in said["advice"], said
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+    named = subprocess.run([SPLICECTL, "--json", "probe", *(["--cgroup", mounts[0]] if mounts else [])], capture_output=True, text=True)
+    got = json.loads(named.stdout)
+    # of AUTO sockmap is taken past the relay only
+    assert got["auto"] != "sockmap" and ("auto_bypass" in got) == bool(mounts), got
     if mounts and os.geteuid():
         said = probe_sockmap("--cgroup", mounts[0])
         assert not said["works"] and "CAP_BPF" in said["reason"] and "CAP_BPF" in said["advice"], said

@@ -1,58 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * sockmap.c: what could go wrong in local mode, where bytes reach the peer on two ways: order, an end that overtakes, memory of a
- * peer that does not read, readers that look at one way only, and sockets that are left with bytes on the way.
+ * sockmap.c: what could go wrong in local mode, where bytes reach the peer on two ways: order, an end that overtakes, readers that
+ * look at one way only, and sockets that are left with bytes on the way.
  */
-#include "harness.h"
-#include "probe.h"
-#include "../bpf/local.h"
+#include "hopped.h"
 
-#include <linux/sock_diag.h>
 #include <sys/epoll.h>
 
-#define SEED	7
-#define MB	(1u << 20)
-
-FIXTURE(sockmap) {
-	struct spl *s;
-	struct relay r;
-	uint64_t before[LOCAL_COUNTS];
-};
-
-FIXTURE_VARIANT(sockmap) {
-	enum spl_engine engine;
-	enum net net;
-};
-
-SOCKMAP_SOCKETS(sockmap);
-
-FIXTURE_SETUP(sockmap)
+/*
+ * The relay has sent so many bytes, either way. Who reads before has the lock of his socket now and then, or sleeps there, where
+ * the kernel may have to leave it to TCP.
+ */
+static int wait_sent(const uint64_t *before, uint64_t n)
 {
-	ASSERT_EQ(0, engine_open(&self->s, variant->engine)) {
-		TH_LOG("%s", spl_strerror_last(NULL));
+	uint64_t until = now_ms() + WAIT_MS;
+
+	while (counted(before, LOCAL_BYTES) + counted(before, LOCAL_PASSED_BYTES) < n) {
+		if (now_ms() > until)
+			return -ETIMEDOUT;
+		sleep_ms(1);
 	}
-	ASSERT_EQ(0, relay_open(&self->r, variant->net));
-	ASSERT_EQ(LOCAL_COUNTS, spl_sockmap_counts(self->before, LOCAL_COUNTS));
+	return 0;
 }
-
-FIXTURE_TEARDOWN(sockmap)
-{
-	spl_close(self->s);
-	relay_close(&self->r);
-}
-
-/* How often since the set-up. */
-static uint64_t counted(const uint64_t *before, enum local_count what)
-{
-	uint64_t now[LOCAL_COUNTS] = { 0 };
-
-	spl_sockmap_counts(now, LOCAL_COUNTS);
-	return now[what] - before[what];
-}
-
-#define COUNTED(what) counted(self->before, LOCAL_##what)
-
-#define forward(n)	begun(spl_forward(self->s, self->r.a, self->r.b, n, NULL, &token))
 
 TEST_F(sockmap, bytes_go_by_the_hop)
 {
@@ -61,8 +30,10 @@ TEST_F(sockmap, bytes_go_by_the_hop)
 	begun(spl_splice_pair(self->s, self->r.a, self->r.b, NULL, &token));
 	self->r.a = self->r.b = -1;
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 100000));
+	ASSERT_EQ(0, wait_sent(self->before, 100000));
 	ASSERT_EQ(0, take(self->r.s, SEED, 0, 100000));
 	ASSERT_EQ(0, put(self->r.s, SEED + 1, 0, 70000));
+	ASSERT_EQ(0, wait_sent(self->before, 170000));
 	ASSERT_EQ(0, take(self->r.c, SEED + 1, 0, 70000));
 	EXPECT_EQ(170000, COUNTED(BYTES));
 	EXPECT_EQ(0, COUNTED(PASSED_BYTES));
@@ -138,9 +109,11 @@ TEST_F(sockmap, half_close)
 	self->r.a = self->r.b = -1;
 	ASSERT_EQ(0, put(self->r.c, SEED, 0, 50000));
 	ASSERT_EQ(0, shutdown(self->r.c, SHUT_WR));
+	ASSERT_EQ(0, wait_sent(self->before, 50000));
 	ASSERT_EQ(50000, take_rest(self->r.s, SEED, 0));
 	ASSERT_EQ(0, put(self->r.s, SEED, 0, 50000));
 	ASSERT_EQ(0, shutdown(self->r.s, SHUT_WR));
+	ASSERT_EQ(0, wait_sent(self->before, 100000));
 	ASSERT_EQ(50000, take_rest(self->r.c, SEED, 0));
 	ends(token, SPL_EOF, 0, 50000);
 	EXPECT_EQ(100000, COUNTED(BYTES));
@@ -179,144 +152,6 @@ TEST_F(sockmap, peer_closes_with_bytes_unread)
 	ASSERT_EQ(0, event_of(self->s, token, &ev));
 	EXPECT_EQ(SPL_SINK_FAILED, ev.cause);
 	EXPECT_TRUE(ev.error == ECONNRESET || ev.error == EPIPE);
-}
-
-/* ---- a peer that does not read */
-
-static unsigned int mem_of(int fd)
-{
-	uint32_t m[SK_MEMINFO_VARS] = { 0 };
-	socklen_t len = sizeof(m);
-
-	getsockopt(fd, SOL_SOCKET, SO_MEMINFO, m, &len);
-	return m[SK_MEMINFO_RMEM_ALLOC] + m[SK_MEMINFO_WMEM_QUEUED];
-}
-
-/* Memory of both sockets of the relay's second connection, with nobody reading; then all is read. */
-TEST_F_TIMEOUT(sockmap, stalled_reader_costs_bounded_memory, 60)
-{
-	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 32 * MB, .chunk = 65536, .fin = true };
-	unsigned int both;
-	uint64_t token, began;
-
-	forward(SPL_ALL);
-	ASSERT_EQ(0, stream_send(&tx));
-	/* for some time the relay waits for the reader, then it lets TCP have the rest */
-	ASSERT_EQ(0, stream_stuck(&tx, 1500));
-	both = mem_of(self->r.b) + mem_of(self->r.s);
-	TH_LOG("%u KB while the reader is stalled, %llu KB of them redirected", both / 1024,
-	       (unsigned long long)COUNTED(BYTES) / 1024);
-	EXPECT_GE(8 * MB, both);
-	EXPECT_GE(LOCAL_QUOTA_BYTES, COUNTED(BYTES));
-	EXPECT_EQ(1, COUNTED(QUOTA));
-	sleep_ms(2000);
-	began = now_ms();
-	ASSERT_EQ(0, take(self->r.s, SEED, 0, 32 * MB));
-	TH_LOG("%llu ms to read all after that", (unsigned long long)(now_ms() - began));
-	EXPECT_EQ(0, stream_join(&tx));
-	ends(token, SPL_EOF, 0, 32 * MB);
-}
-
-/* Each message costs the kernel about a KB, however short it is. */
-TEST_F(sockmap, many_short_messages_are_bounded)
-{
-	unsigned int i, n = 3 * LOCAL_QUOTA_MSGS;
-	uint64_t token;
-	uint8_t byte;
-
-	for (i = 0; i < n; i++) {
-		pattern_fill(&byte, 1, SEED, i);
-		begun(spl_send(self->s, self->r.b, &byte, 1, NULL, &token));
-		ends(token, SPL_DONE, 0, 1);
-	}
-	EXPECT_GE(LOCAL_QUOTA_MSGS, COUNTED(MSGS));
-	EXPECT_LT(0, COUNTED(QUOTA));
-	EXPECT_EQ(0, take(self->r.s, SEED, 0, n));
-}
-
-/* The peer does not read until the bytes go by TCP. */
-static int wait_switched(const uint64_t *before, uint64_t quota)
-{
-	uint64_t until = now_ms() + WAIT_MS;
-
-	while (counted(before, LOCAL_QUOTA) <= quota) {
-		if (now_ms() > until)
-			return -ETIMEDOUT;
-		sleep_ms(1);
-	}
-	return 0;
-}
-
-/* The reader stalls for so long that TCP gets bytes, then reads all; what comes later is redirected again, behind them. */
-TEST_F_TIMEOUT(sockmap, the_hop_comes_back, 60)
-{
-	uint64_t token, pos = 0, quota, bytes;
-	unsigned int i;
-
-	begun(spl_splice(self->s, self->r.a, self->r.b, NULL, &token));
-	self->r.a = self->r.b = -1;
-	for (i = 0; i < 3; i++) {
-		struct stream tx = { .fd = self->r.c, .seed = SEED, .pos = pos, .len = 5 * MB, .chunk = 65536 };
-
-		quota = COUNTED(QUOTA);
-		ASSERT_EQ(0, stream_send(&tx));
-		ASSERT_EQ(0, wait_switched(self->before, quota));
-		ASSERT_EQ(0, take(self->r.s, SEED, pos, 5 * MB));
-		ASSERT_EQ(0, stream_join(&tx));
-		pos += 5 * MB;
-		bytes = COUNTED(BYTES);
-		/* whoever slept there might do so within TCP */
-		ASSERT_EQ(0, put(self->r.c, SEED, pos, 20000));
-		ASSERT_EQ(0, wait_queued(self->r.s, 20000));
-		ASSERT_EQ(0, take(self->r.s, SEED, pos, 20000));
-		pos += 20000;
-		EXPECT_EQ(bytes + 20000, COUNTED(BYTES));
-	}
-	EXPECT_LT(0, COUNTED(PASSED_BYTES));
-}
-
-/* A reader that is merely slow is waited for: TCP, where bytes behind redirected ones may be dropped, gets nothing. */
-TEST_F_TIMEOUT(sockmap, slow_reader_is_waited_for, 60)
-{
-	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 20 * MB, .chunk = 65536 };
-	uint64_t token, pos;
-
-	begun(spl_splice(self->s, self->r.a, self->r.b, NULL, &token));
-	self->r.a = self->r.b = -1;
-	ASSERT_EQ(0, stream_send(&tx));
-	for (pos = 0; pos < tx.len; pos += MB) {
-		sleep_ms(20);
-		ASSERT_EQ(0, take(self->r.s, SEED, pos, MB));
-	}
-	ASSERT_EQ(0, stream_join(&tx));
-	EXPECT_EQ(tx.len, COUNTED(BYTES));
-	EXPECT_EQ(0, COUNTED(PASSED_BYTES));
-}
-
-/* From the hop to TCP, at whatever byte that happens; or now and then not at all. */
-TEST_F_TIMEOUT(sockmap, order_survives_the_switch, 120)
-{
-	uint64_t token, state = 5;
-	uint64_t quota;
-	unsigned int i;
-
-	for (i = 0; i < scaled(30); i++) {
-		struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 4 * MB + rnd_below(&state, 2 * MB),
-				     .chunk = 1000 + rnd_size(&state, 200000), .fin = true };
-
-		begun(spl_splice(self->s, self->r.a, self->r.b, NULL, &token));
-		self->r.a = self->r.b = -1;
-		quota = COUNTED(QUOTA);
-		ASSERT_EQ(0, stream_send(&tx));
-		if (i % 3)
-			ASSERT_EQ(0, wait_switched(self->before, quota));
-		ASSERT_EQ(tx.len, take_rest(self->r.s, SEED, 0));
-		ASSERT_EQ(0, stream_join(&tx));
-		ends(token, SPL_EOF, 0, tx.len);
-		relay_close(&self->r);
-		ASSERT_EQ(0, relay_open(&self->r, variant->net));
-	}
-	EXPECT_LT(0, COUNTED(PASSED_BYTES));
 }
 
 /* ---- readers of many kinds */

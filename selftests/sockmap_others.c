@@ -300,9 +300,10 @@ TEST_F(sockmap_others, a_child_ends)
 
 /* ---- which engine, which sockets */
 
-TEST_F(sockmap_others, auto_takes_it_with_a_cgroup)
+/* In local mode it is no gain. */
+TEST_F(sockmap_others, auto_takes_it_for_the_bypass)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .cgroup = cgroup_path() };
+	struct spl_open_opts opts = { .sz = sizeof(opts), .cgroup = cgroup_path(), .flags = SPL_OPEN_BYPASS };
 	struct spl *s;
 
 	if (getenv("SPL_ENGINE") || !access("/sys/module/sksplice", F_OK))
@@ -310,7 +311,12 @@ TEST_F(sockmap_others, auto_takes_it_with_a_cgroup)
 	ASSERT_EQ(0, spl_open(&s, &opts));
 	EXPECT_EQ(SPL_ENGINE_SOCKMAP, spl_engine(s));
 	spl_close(s);
+	opts.flags = 0;
+	ASSERT_EQ(0, spl_open(&s, &opts));
+	EXPECT_EQ(SPL_ENGINE_USER, spl_engine(s));
+	spl_close(s);
 	opts.cgroup = NULL;
+	opts.flags = SPL_OPEN_BYPASS;
 	ASSERT_EQ(0, spl_open(&s, &opts));
 	EXPECT_EQ(SPL_ENGINE_USER, spl_engine(s));
 	spl_close(s);

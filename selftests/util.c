@@ -291,6 +291,21 @@ int event_of(struct spl *s, uint64_t token, struct spl_event *ev)
 	return ev->token == token ? 0 : -EILSEQ;
 }
 
+int wait_moved(struct spl *s, uint64_t token, uint64_t bytes)
+{
+	uint64_t until = now_ms() + WAIT_MS;
+	struct spl_stat st = { 0 };
+	int err;
+
+	do {
+		err = spl_stat(s, token, &st);
+		if (err || st.bytes >= bytes)
+			return err;
+		usleep(50);
+	} while (now_ms() < until);
+	return -ETIMEDOUT;
+}
+
 int no_event(struct spl *s)
 {
 	struct spl_event ev;

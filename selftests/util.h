@@ -136,6 +136,7 @@ int64_t take_residue(struct spl *s, uint64_t token, uint64_t seed, uint64_t pos)
 /* What a flow took and did not deliver, then what is still on the source: verified, together len. */
 int take_back(struct spl *s, uint64_t token, int source, uint64_t seed, uint64_t pos, uint64_t len);
 int event_of(struct spl *s, uint64_t token, struct spl_event *ev);	/* waits for it */
+int wait_moved(struct spl *s, uint64_t token, uint64_t bytes);	/* until the operation has moved so many */
 int no_event(struct spl *s);			/* 0: none comes for QUIET_MS */
 #define OPTS(...) (&(struct spl_opts){ .sz = sizeof(struct spl_opts), __VA_ARGS__ })
 

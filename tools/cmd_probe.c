@@ -157,10 +157,10 @@ static void print_machine(const struct machine *m)
 	puts(*between ? "" : "none that matters");
 }
 
-/* What a program that names no engine gets: "" for none. */
-static const char *chosen(void)
+/* What a program that names no engine gets: "" for none. flags: SPL_OPEN_* */
+static const char *chosen(uint32_t flags)
 {
-	struct spl_open_opts opts = { .sz = sizeof(opts), .cgroup = cgroup };
+	struct spl_open_opts opts = { .sz = sizeof(opts), .cgroup = cgroup, .flags = flags };
 	struct spl *s;
 	const char *name;
 
@@ -173,7 +173,7 @@ static const char *chosen(void)
 
 static void print_text(const struct machine *m, const struct spl_probe *p, size_t n)
 {
-	const char *named = getenv("SPL_ENGINE"), *automatic = chosen();
+	const char *named = getenv("SPL_ENGINE"), *automatic = chosen(0);
 
 	print_machine(m);
 	printf("\n%-14s %s\n", "ENGINE", "WORKS HERE");
@@ -181,6 +181,8 @@ static void print_text(const struct machine *m, const struct spl_probe *p, size_
 		print_engine(&p[i]);
 	printf("\nauto: %s%s%s\n", *automatic ? automatic : "none", named && *named ? ", by SPL_ENGINE=" : "",
 	       named ? named : "");
+	if (cgroup)
+		printf("auto, with --bypass: %s\n", chosen(SPL_OPEN_BYPASS));
 }
 
 static struct json_object *promises_json(uint32_t caps)
@@ -225,7 +227,9 @@ static void print_json(const struct machine *m, const struct spl_probe *p, size_
 		out_add_bool(o, "unprivileged", m->unprivileged);
 	json_object_object_add(o, "privileges", held);
 	json_object_object_add(o, "engines", engines);
-	out_add_string(o, "auto", chosen());
+	out_add_string(o, "auto", chosen(0));
+	if (cgroup)
+		out_add_string(o, "auto_bypass", chosen(SPL_OPEN_BYPASS));
 	out_json(o);
 }
 

@@ -168,14 +168,14 @@ static void parse_options(const struct command *cmd, struct relay_options *o, in
 }
 
 /* What the probe advises for those engines that were asked for. */
-static void advise(enum spl_engine engine, const char *cgroup)
+static void advise(const struct relay_options *o)
 {
 	struct spl_probe found[SPL_PROBE_ENGINES] = { 0 };
-	int n = spl_probe(found, ARRAY_SIZE(found), cgroup);
+	int n = spl_probe(found, ARRAY_SIZE(found), o->cgroup);
 
 	for (int i = 0; i < n; i++)
-		if (*found[i].advice && (engine == found[i].engine ||
-		    (engine == SPL_ENGINE_AUTO && (cgroup || found[i].engine != SPL_ENGINE_SOCKMAP))))
+		if (*found[i].advice && (o->engine == found[i].engine ||
+		    (o->engine == SPL_ENGINE_AUTO && ((o->cgroup && o->bypass) || found[i].engine != SPL_ENGINE_SOCKMAP))))
 			cli_error("engine %s: %s", spl_engine_name(found[i].engine), found[i].advice);
 }
 
@@ -237,7 +237,7 @@ static int open_engine(struct spl **spl, const struct relay_options *o)
 	cli_error("no engine: %s", spl_strerror_last(NULL));
 	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EINVAL)
 		return CLI_FAILED;
-	advise(o->engine, o->cgroup);
+	advise(o);
 	return CLI_UNAVAILABLE;
 }
 

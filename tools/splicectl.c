@@ -48,7 +48,7 @@ static const struct command commands[] = {
 		"killed. user forwards in this process, on any machine and for any user: what is open when the relay ends\n"
 		"is reset. sockmap is user with a shorter way to peers on this host; without --cgroup the kernel moves the\n"
 		"bytes, for those who want to see that. auto takes kmod where it works, else\n"
-		"sockmap if there is a --cgroup, else user; \"splicectl probe\" tells which.\n",
+		"sockmap if there are --cgroup and --bypass, else user; \"splicectl probe\" tells which.\n",
 	}, {
 		.name = "list", .args = "[--bytes]", .run = cmd_list,
 		.summary = "list the operations of this network namespace, and the splices of the engine sockmap in any",

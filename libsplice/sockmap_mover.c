@@ -123,7 +123,7 @@ static enum user_verdict run(struct user *u, struct user_flow *flow)
 	account(u, flow, st.bytes);
 	switch (st.phase) {
 	case SOCKMAP_MOVING:
-		user_phase_look_by(u, flow->op, u->now + LOOK_MS);
+		user_phase_look_by(u, flow->op, u->now + (st.tick ? SOCKMAP_TICK_MS : LOOK_MS));
 		return USER_WANTS_READ;
 	case SOCKMAP_PLAIN:
 		if (!leave(u, flow))

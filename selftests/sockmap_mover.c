@@ -145,6 +145,23 @@ TEST_F(sockmap_mover, cancelled_with_bytes_for_a_sink)
 	EXPECT_EQ(0, at_eof(self->r.s));
 }
 
+/* The same the other way: b, which is the sink of the event's figures, has nothing that is not acknowledged. */
+TEST_F(sockmap_mover, cancelled_with_bytes_for_the_way_back)
+{
+	set_opt(self->r.a, SOL_SOCKET, SO_SNDBUF, 20000);
+	set_opt(self->r.c, SOL_SOCKET, SO_RCVBUF, 20000);
+	give(spl_splice_pair);
+	ASSERT_EQ(0, put(self->r.s, BACK, 0, MUCH));
+	sleep_ms(QUIET_MS);
+	ASSERT_EQ(0, spl_cancel(self->s, self->token));
+	ASSERT_EQ(1, spl_next(self->s, &self->ev, 1000));
+	EXPECT_EQ(MUCH, self->ev.bytes_back);
+	EXPECT_EQ(0, self->ev.unacked);
+	EXPECT_EQ(0, take(self->r.c, BACK, 0, MUCH));
+	EXPECT_EQ(0, spl_next(self->s, &self->ev, 300));
+	EXPECT_EQ(0, at_eof(self->r.c));
+}
+
 /* Who leaves before that must not let it look like the end. */
 TEST_F(sockmap_mover, closed_with_bytes_for_a_sink)
 {

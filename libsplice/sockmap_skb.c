@@ -182,10 +182,15 @@ static void look_at_source(struct sockmap_flow *f, unsigned int state)
 	}
 }
 
-static void fill(const struct sockmap_flow *f, struct sockmap_status *st)
+static bool has_room(const struct sockmap_flow *f)
 {
 	struct pollfd room = { .fd = f->sink, .events = POLLOUT };
 
+	return poll(&room, 1, 0) > 0;
+}
+
+static void fill(const struct sockmap_flow *f, struct sockmap_status *st)
+{
 	st->phase = f->phase;
 	st->error = f->error ? f->error : f->source_error;
 	st->bytes = accepted(f);
@@ -196,7 +201,7 @@ static void fill(const struct sockmap_flow *f, struct sockmap_status *st)
 	if (f->phase >= SOCKMAP_EOF || !st->backlog || f->phase == SOCKMAP_MOVING)
 		return;
 	/* It is not for lack of room that it has not taken all: soon. */
-	st->tick = poll(&room, 1, 0) > 0;
+	st->tick = has_room(f);
 	st->source_events = 0;
 	st->sink_events = st->tick ? 0 : POLLOUT;
 }
@@ -234,11 +239,31 @@ static void step(struct sockmap_flow *f)
 		pump(f);
 }
 
-void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
+/* The source has been reset, while bytes wait for a sink that takes none: nobody is to wait for that. EPIPE is behind an end. */
+static void look_for_failure(struct sockmap_flow *f)
+{
+	struct tcp_info info;
+
+	if (f->phase != SOCKMAP_PLAIN || sockmap_tcp_info(f->source, &info) || info.tcpi_state != SOCKMAP_TCP_CLOSE ||
+	    taken(f) == accepted(f) || has_room(f))
+		return;
+	if (!f->source_error)
+		f->source_error = sockmap_tcp_error(f->source);
+	if (f->source_error && f->source_error != EPIPE)
+		source_failed(f, f->source_error);
+}
+
+static void advance(struct sockmap_flow *f, struct sockmap_status *st)
 {
 	if (f->phase < SOCKMAP_EOF)
 		step(f);
 	fill(f, st);
+}
+
+void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
+{
+	look_for_failure(f);
+	advance(f, st);
 }
 
 /* ---- ending */
@@ -313,7 +338,7 @@ int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 
 	if (heard)
 		take_out(f);
-	sockmap_skb_run(f, st);
+	advance(f, st);
 	if (st->phase == SOCKMAP_MOVING) {
 		st->tick = true;
 		return -EAGAIN;

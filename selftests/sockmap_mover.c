@@ -222,6 +222,22 @@ TEST_F(sockmap_mover, failed_with_bytes_for_a_sink)
 	EXPECT_GE(self->ev.bytes, take_until_reset(self->r.s));
 }
 
+/* The same when the kernel has stopped already, and it is the engine that waits for the sink. */
+TEST_F(sockmap_mover, failed_behind_a_full_sink)
+{
+	set_opt(self->r.b, SOL_SOCKET, SO_SNDBUF, 20000);
+	set_opt(self->r.s, SOL_SOCKET, SO_RCVBUF, 20000);
+	give(spl_splice);
+	ASSERT_LT(1 << 20, stuff(self->r.c, SEED));
+	ASSERT_EQ(0, spl_next(self->s, &self->ev, 300));
+	stuff(self->r.c, SEED);
+	ASSERT_EQ(0, tcp_reset(&self->r.c));
+	ASSERT_EQ(1, spl_next(self->s, &self->ev, 1000));
+	EXPECT_EQ(SPL_SOURCE_FAILED, self->ev.cause);
+	EXPECT_EQ(ECONNRESET, self->ev.error);
+	EXPECT_LE(0, take_until_reset(self->r.s));
+}
+
 /* Its sockets come back when nothing waits for the sink, and are as they were. */
 TEST_F(sockmap_mover, reclaimed_with_bytes_for_a_sink)
 {

@@ -6,7 +6,7 @@ TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim 
 	 send drain connecting adopt churn nl_inserts lazy trace shared auto pipes own_loop fair kinds owner \
 	 immediate bounded refuse options rights events netlink_fuzz stress sosplice ring lib_args ktls \
 	 ktls_record unix_ends late_shutdown \
-	 sockmap sockmap_bypass sockmap_bypass_end sockmap_exit sockmap_others sockmap_skb sockmap_skb_end \
+	 sockmap sockmap_bypass sockmap_bypass_end sockmap_exit sockmap_failed sockmap_others sockmap_skb sockmap_skb_end \
 	 sockmap_skb_locked sockmap_skb_tun sockmap_mover sockmap_list
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven

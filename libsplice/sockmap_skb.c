@@ -158,8 +158,8 @@ static void pump(struct sockmap_flow *f)
 }
 
 /*
- * While the kernel reads the source: is it at its end? A socket that has closed is in no map any more. Behind the end may be bytes
- * that a worker is to read, if they came while somebody had the socket; nothing tells when it has.
+ * While the kernel reads the source: is it at its end? A socket that has closed is in no map any more. Before the end there
+ * may be bytes that a worker is to read, if they came while somebody had the socket; nothing tells when it has.
  */
 static void look_at_source(struct sockmap_flow *f, unsigned int state)
 {
@@ -239,7 +239,7 @@ static void step(struct sockmap_flow *f)
 		pump(f);
 }
 
-/* The source has been reset, while bytes wait for a sink that takes none: nobody is to wait for that. EPIPE is behind an end. */
+/* The source has been reset, while bytes wait for a sink that takes none: who knows for how long. EPIPE is behind an end. */
 static void look_for_failure(struct sockmap_flow *f)
 {
 	struct tcp_info info;
@@ -268,7 +268,7 @@ void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
 
 /* ---- ending */
 
-/* How much has been read since the beginning, but for a FIN, which counts as a byte. A reset without one is told as such. */
+/* What has been read since the beginning, but for a FIN, which counts as a byte. A reset without one is told as such. */
 static int read_since(const struct sockmap_flow *f, uint64_t *count)
 {
 	struct tcp_info before, after;
@@ -296,7 +296,7 @@ static bool bytes_lost(struct sockmap_flow *f)
 	return !err && !sockmap_tcp_urgent(f->source) && now > taken(f);
 }
 
-/* Has something come, as far as is known, of which the parser has not been told? Behind an end only a look says so, and tells it. */
+/* Has something come of which the parser has not been told? At an end only a look says so, and tells it. */
 static bool unheard(const struct sockmap_flow *f)
 {
 	struct pollfd there = { .fd = f->source, .events = POLLIN };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * sockmap_failed.c: sends that fail in local mode, on the way across, where TCP could have taken the bytes: for each error that
- * can be brought about, what becomes of the bytes and of the splice.
+ * sockmap_failed.c: sends that fail in local mode, on the way across, where TCP could have taken the bytes: for each error
+ * that can be brought about, what becomes of the bytes and of the splice.
  */
 #include "harness.h"
 #include "probe.h"
@@ -193,7 +193,10 @@ TEST_F(sockmap_failed, eacces_of_a_learned_sink)
 
 /* ---- EPIPE: somebody else has sent the end */
 
-/* Tried again without the hop it fails again, and that is the end of it. A crossing alone fails so only while a peer is taken apart. */
+/*
+ * Tried again without the hop it fails again, and that is the end of it. A crossing alone fails so only in the moment in
+ * which a peer is taken apart.
+ */
 TEST_F(sockmap_failed, epipe)
 {
 	int b;
@@ -269,7 +272,8 @@ static int take_server_in_memory(struct _test_data_sockmap_failed *self)
 	snprintf(memory_dir, sizeof(memory_dir), MEMORY "/splice-test-%d", getpid());
 	if (!memory_find() || mkdir(memory_dir, 0755))
 		return 1;
-	err = memory_file(memory_dir, "memory.kmem.tcp.limit_in_bytes", "100000000") ?: memory_file(memory_dir, "cgroup.procs", "0");
+	err = memory_file(memory_dir, "memory.kmem.tcp.limit_in_bytes", "100000000") ?:
+	      memory_file(memory_dir, "cgroup.procs", "0");
 	err = err ?: take_server(self);
 	return memory_file(memory_before, "cgroup.procs", "0") ?: err;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * sockmap_skb_locked.c: bytes and their end come while somebody has the source, so that a worker of the kernel is to read them:
- * it is late, and nobody tells when it has. All sources of a machine have one worker, who waits for a socket that somebody has.
+ * sockmap_skb_locked.c: bytes and their end come while somebody has the source, so that a worker of the kernel is to read
+ * them: it is late, and nobody tells when it has. All sources of a machine have one worker, who waits for a socket that
+ * somebody has.
  */
 #include "harness.h"
 #include "sockmap_way.h"
@@ -14,7 +15,7 @@
 #define PAGE	4096
 #define LONG	(4u << 20)	/* a send of so much looks after what has come to its socket meanwhile */
 
-/* Somebody who sends on a socket, and has it as long as he waits for the first page of what he sends, and then for the last. */
+/* Who sends on a socket has it as long as he waits for the first page of what he sends, and then for the last. */
 struct holder {
 	int fd, uffd;
 	char *text;

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "sockmap_skb.h"
+#include "sockmap_tcp.h"
 #include "user.h"
 
 /* Nobody tells of urgent data, at which the kernel stops reading: it is looked for so often. */
@@ -170,4 +171,5 @@ static void drop(struct user *u, struct user_flow *flow, bool inherited)
 	forget(u, flow);
 }
 
-const struct user_mover sockmap_mover = { .admit = admit, .run = run, .look = look, .leave = leave, .drop = drop };
+const struct user_mover sockmap_mover = { .admit = admit, .run = run, .look = look, .leave = leave, .drop = drop,
+				       .error = sockmap_tcp_error };

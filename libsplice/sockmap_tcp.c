@@ -83,8 +83,8 @@ static bool may_send(int fd)
 }
 
 /*
- * By a send of nothing, which takes it under the socket's lock. SO_ERROR takes it at any moment, also between two looks of a
- * worker that sends there what another source has brought: that one takes the missing error for a broken pipe, and stops for good.
+ * By a send of nothing, which takes it under the lock. SO_ERROR takes it at any moment, also between two looks of a worker
+ * that sends there what another source has brought: he takes the missing error for a broken pipe, and stops for good.
  */
 int sockmap_tcp_error(int fd)
 {

@@ -14,7 +14,7 @@ LIB_NAMES	+= engine_sockmap
 # Where there is no clang, the engine says so when it is asked for.
 SOCKMAP_OBJS	:= $(addprefix $(LIB_OBJ_DIR)/,engine_sockmap.o sockmap_load.o)
 ifneq ($(shell command -v $(or $(BPF_CLANG),clang)),)
-LIB_NAMES	+= sockmap_bypass sockmap_hop sockmap_list sockmap_listed sockmap_load sockmap_maps sockmap_mover sockmap_object sockmap_ports sockmap_skb sockmap_skb_test sockmap_tcp \
+LIB_NAMES	+= sockmap_bypass sockmap_flow sockmap_hop sockmap_list sockmap_listed sockmap_load sockmap_maps sockmap_mover sockmap_object sockmap_ports sockmap_skb sockmap_skb_test sockmap_tcp \
 		   sockmap_test sockmap_wait
 LIB_LIBS	+= -lbpf
 $(SOCKMAP_OBJS): $(B)/bpf/local.bpf.o

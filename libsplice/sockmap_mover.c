@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "sockmap_skb.h"
+#include "sockmap_tcp.h"
 #include "user.h"
 
 /* Nobody tells of urgent data, at which the kernel stops reading: it is looked for so often. */
@@ -54,10 +55,18 @@ static void account(struct user *u, struct user_flow *flow, uint64_t bytes)
 	flow->op->moved = u->now;
 }
 
-/* The engine goes on where the kernel has ended. */
-static void hand_over(struct user_flow *flow)
+/* Its number in the kernel is free for another, whose bytes are not to be listed as its own. */
+static void forget(struct user *u, struct user_flow *flow)
 {
 	flow->kernel = NULL;
+	if (flow->op->record)
+		u->book->note(flow->op);
+}
+
+/* The engine goes on where the kernel has ended. */
+static void hand_over(struct user *u, struct user_flow *flow)
+{
+	forget(u, flow);
 	flow->src->ready |= USER_READABLE;
 	flow->dst->ready |= USER_WRITABLE;
 }
@@ -77,7 +86,7 @@ static enum user_verdict begin(struct user *u, struct user_flow *flow)
 	}
 	flow->kernel = NULL;
 	if (r == -EOPNOTSUPP || r == -EBUSY || r == -ENFILE || r == -ENOMEM) {
-		hand_over(flow);
+		hand_over(u, flow);
 		return USER_MORE;
 	}
 	return user_stall_read(u, flow, r, &share);
@@ -98,7 +107,7 @@ static bool leave(struct user *u, struct user_flow *flow)
 	account(u, flow, st.bytes);
 	if (r == -EAGAIN)
 		return false;
-	hand_over(flow);
+	hand_over(u, flow);
 	if (flow->op->phase == USER_LEAVING)
 		return true;
 	if (st.error && st.phase != SOCKMAP_SINK_FAILED)
@@ -123,7 +132,7 @@ static enum user_verdict run(struct user *u, struct user_flow *flow)
 	account(u, flow, st.bytes);
 	switch (st.phase) {
 	case SOCKMAP_MOVING:
-		user_phase_look_by(u, flow->op, u->now + LOOK_MS);
+		user_phase_look_by(u, flow->op, u->now + (st.tick ? SOCKMAP_TICK_MS : LOOK_MS));
 		return USER_WANTS_READ;
 	case SOCKMAP_PLAIN:
 		if (!leave(u, flow))
@@ -152,11 +161,15 @@ static uint64_t look(struct user *u, struct user_flow *flow)
 
 static void drop(struct user *u, struct user_flow *flow, bool inherited)
 {
-	if (inherited)
+	if (inherited) {
+		/* so is the record */
 		sockmap_skb_forget(flow->kernel);
-	else
-		account(u, flow, sockmap_skb_drop(flow->kernel));
-	flow->kernel = NULL;
+		flow->kernel = NULL;
+		return;
+	}
+	account(u, flow, sockmap_skb_drop(flow->kernel));
+	forget(u, flow);
 }
 
-const struct user_mover sockmap_mover = { .admit = admit, .run = run, .look = look, .leave = leave, .drop = drop };
+const struct user_mover sockmap_mover = { .admit = admit, .run = run, .look = look, .leave = leave, .drop = drop,
+				       .error = sockmap_tcp_error };

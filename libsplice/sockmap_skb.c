@@ -20,148 +20,12 @@
 
 #include <bpf/bpf.h>
 
-#include "../bpf/sockmap.h"
+#include "sockmap_flow.h"
 #include "sockmap_maps.h"
-#include "sockmap_skb.h"
 #include "sockmap_tcp.h"
 
 #define TURNS	16
 #define CHUNK	65536
-
-struct sockmap_flow {
-	__u32 number;
-	int source, sink;
-	struct sockmap_end from, to;
-	struct sockmap_way *way;
-	uint64_t limit;
-	uint64_t source_at;	/* bytes that had been read from the source when the flow began */
-	uint64_t sink_at;	/* and written to the sink */
-	uint64_t pumped;	/* moved by pump() */
-	bool in_kernel;		/* the source is in its map */
-	bool sink_parsed;	/* the sink has been a source since it is one: its parser cannot be started again */
-	bool lost;
-	enum sockmap_phase phase;
-	int error, source_error;
-	short source_events, sink_events;
-};
-
-static struct sockmap_flow *flows[SOCKMAP_FLOWS];
-
-/* ---- the maps */
-
-/* The flow that has the other half of that end's socket, or NULL. Under the lock of the maps. */
-static struct sockmap_flow *flow_back(const struct sockmap_end *end)
-{
-	struct sockmap_end other = { .cookie = end->cookie, .half = !end->half };
-	__u32 number;
-
-	return bpf_map_lookup_elem(sockmap_maps.ends, &other, &number) ? NULL : flows[number];
-}
-
-static int claim(const struct sockmap_end *end, __u32 number)
-{
-	if (!bpf_map_update_elem(sockmap_maps.ends, end, &number, BPF_NOEXIST))
-		return 0;
-	return errno == EEXIST ? -EBUSY : -errno;
-}
-
-static int enter(int map, __u32 number, int fd)
-{
-	__u64 value = (__u64)fd;
-
-	return bpf_map_update_elem(map, &number, &value, BPF_NOEXIST) ? -errno : 0;
-}
-
-static int take_number(struct sockmap_flow *f)
-{
-	static __u32 next;
-	__u32 i;
-
-	for (i = 0; i < SOCKMAP_FLOWS && flows[next]; i++)
-		next = (next + 1) % SOCKMAP_FLOWS;
-	if (flows[next])
-		return -ENFILE;
-	f->number = next;
-	flows[next] = f;
-	next = (next + 1) % SOCKMAP_FLOWS;
-	f->way = &sockmap_maps.ways[f->number];
-	memset(f->way, 0, sizeof(*f->way));
-	f->way->limit = f->limit;
-	return 0;
-}
-
-/* What two directions cannot share. */
-static int way_back_allows(const struct sockmap_flow *f)
-{
-	const struct sockmap_flow *of_source = flow_back(&f->from), *of_sink = flow_back(&f->to);
-
-	if (f->limit != SOCKMAP_ALL && (of_source || of_sink))
-		return -EOPNOTSUPP;
-	if ((of_source && (of_source->limit != SOCKMAP_ALL || of_source->sink_parsed)) ||
-	    (of_sink && of_sink->limit != SOCKMAP_ALL))
-		return -EOPNOTSUPP;
-	return 0;
-}
-
-/* The sink first: what comes has a place to go to from the beginning. */
-static int join(struct sockmap_flow *f)
-{
-	int err = way_back_allows(f);
-
-	if (err || (err = take_number(f)))
-		return err;
-	if ((err = claim(&f->from, f->number)))
-		goto number;
-	if ((err = claim(&f->to, f->number)))
-		goto from;
-	if ((err = enter(sockmap_maps.targets, f->number, f->sink)))
-		goto to;
-	if ((err = enter(sockmap_maps.sources, f->number, f->source)))
-		goto sink;
-	f->in_kernel = true;
-	return 0;
-sink:
-	bpf_map_delete_elem(sockmap_maps.targets, &f->number);
-to:
-	bpf_map_delete_elem(sockmap_maps.ends, &f->to);
-from:
-	bpf_map_delete_elem(sockmap_maps.ends, &f->from);
-number:
-	flows[f->number] = NULL;
-	return err;
-}
-
-/* The source's bytes are read as ever from here on. */
-static void leave_kernel(struct sockmap_flow *f)
-{
-	struct sockmap_flow *back;
-	int error;
-
-	if (!f->in_kernel)
-		return;
-	sockmap_maps_lock();
-	bpf_map_delete_elem(sockmap_maps.sources, &f->number);
-	back = flow_back(&f->from);
-	if (back)
-		back->sink_parsed = true;
-	sockmap_maps_unlock();
-	f->in_kernel = false;
-	error = sockmap_tcp_error(f->source);
-	if (error)
-		f->source_error = error;
-}
-
-static void part(struct sockmap_flow *f)
-{
-	leave_kernel(f);
-	sockmap_maps_lock();
-	bpf_map_delete_elem(sockmap_maps.targets, &f->number);
-	bpf_map_delete_elem(sockmap_maps.ends, &f->from);
-	bpf_map_delete_elem(sockmap_maps.ends, &f->to);
-	flows[f->number] = NULL;
-	sockmap_maps_unlock();
-	free(f);
-}
 
 /* ---- beginning */
 
@@ -183,11 +47,11 @@ static int look_at_ends(struct sockmap_flow *f)
 }
 
 /* The parser has only heard of what comes from now on: to receive has the kernel look at what came before. */
-static void push(int source)
+static ssize_t push(int source)
 {
 	char byte;
 
-	recv(source, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return recv(source, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **out)
@@ -203,7 +67,7 @@ int sockmap_skb_begin(int source, int sink, uint64_t n, struct sockmap_flow **ou
 	err = sockmap_maps_inherited() ? -EOPNOTSUPP : look_at_ends(f);
 	if (!err) {
 		sockmap_maps_lock();
-		err = join(f);
+		err = sockmap_flow_join(f);
 		sockmap_maps_unlock();
 		if (err != -EBUSY && err != -ENFILE && err != -ENOMEM && err)
 			err = -EOPNOTSUPP;
@@ -293,41 +157,51 @@ static void pump(struct sockmap_flow *f)
 			return;
 }
 
-/* While the kernel reads the source: is it at its end? A socket that has closed is in no map any more. */
+/*
+ * While the kernel reads the source: is it at its end? A socket that has closed is in no map any more. Before the end there
+ * may be bytes that a worker is to read, if they came while somebody had the socket; nothing tells when it has.
+ */
 static void look_at_source(struct sockmap_flow *f, unsigned int state)
 {
 	ssize_t n;
-	char byte;
 
 	f->source_events = POLLIN | POLLRDHUP | POLLPRI;
 	if (sockmap_tcp_open(state))
 		return;
-	n = recv(f->source, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	n = push(f->source);
 	if (!n) {
 		f->phase = SOCKMAP_ENDING;
 	} else if (n > 0) {
-		leave_kernel(f);
+		sockmap_flow_leave(f);
 		f->phase = SOCKMAP_PLAIN;
 	} else if (errno != EAGAIN) {
 		source_failed(f, errno);
+	} else {
+		f->soon = true;
+		f->source_events = 0;
 	}
+}
+
+static bool has_room(const struct sockmap_flow *f)
+{
+	struct pollfd room = { .fd = f->sink, .events = POLLOUT };
+
+	return poll(&room, 1, 0) > 0;
 }
 
 static void fill(const struct sockmap_flow *f, struct sockmap_status *st)
 {
-	struct pollfd room = { .fd = f->sink, .events = POLLOUT };
-
 	st->phase = f->phase;
 	st->error = f->error ? f->error : f->source_error;
 	st->bytes = accepted(f);
 	st->backlog = taken(f) - st->bytes;
 	st->source_events = f->source_events;
 	st->sink_events = f->sink_events;
-	st->tick = false;
+	st->tick = f->soon;
 	if (f->phase >= SOCKMAP_EOF || !st->backlog || f->phase == SOCKMAP_MOVING)
 		return;
 	/* It is not for lack of room that it has not taken all: soon. */
-	st->tick = poll(&room, 1, 0) > 0;
+	st->tick = has_room(f);
 	st->source_events = 0;
 	st->sink_events = st->tick ? 0 : POLLOUT;
 }
@@ -338,12 +212,13 @@ static void step(struct sockmap_flow *f)
 	struct tcp_info source, sink;
 
 	f->source_events = f->sink_events = 0;
+	f->soon = false;
 	if (sockmap_tcp_info(f->source, &source) || sockmap_tcp_info(f->sink, &sink)) {
 		over(f, SOCKMAP_SINK_FAILED, EBADF);
 		return;
 	}
 	if (f->phase == SOCKMAP_MOVING && (stopped || sockmap_tcp_urgent(f->source))) {
-		leave_kernel(f);
+		sockmap_flow_leave(f);
 		f->phase = SOCKMAP_PLAIN;
 	}
 	if (f->phase == SOCKMAP_MOVING)
@@ -364,31 +239,72 @@ static void step(struct sockmap_flow *f)
 		pump(f);
 }
 
-void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
+/* The source has been reset, while bytes wait for a sink that takes none: who knows for how long. EPIPE is behind an end. */
+static void look_for_failure(struct sockmap_flow *f)
+{
+	struct tcp_info info;
+
+	if (f->phase != SOCKMAP_PLAIN || sockmap_tcp_info(f->source, &info) || info.tcpi_state != SOCKMAP_TCP_CLOSE ||
+	    taken(f) == accepted(f) || has_room(f))
+		return;
+	if (!f->source_error)
+		f->source_error = sockmap_tcp_error(f->source);
+	if (f->source_error && f->source_error != EPIPE)
+		source_failed(f, f->source_error);
+}
+
+static void advance(struct sockmap_flow *f, struct sockmap_status *st)
 {
 	if (f->phase < SOCKMAP_EOF)
 		step(f);
 	fill(f, st);
 }
 
+void sockmap_skb_run(struct sockmap_flow *f, struct sockmap_status *st)
+{
+	look_for_failure(f);
+	advance(f, st);
+}
+
 /* ---- ending */
+
+/* What has been read since the beginning, but for a FIN, which counts as a byte. A reset without one is told as such. */
+static int read_since(const struct sockmap_flow *f, uint64_t *count)
+{
+	struct tcp_info before, after;
+	int err;
+
+	do {
+		if ((err = sockmap_tcp_info(f->source, &before)) || (err = sockmap_tcp_read(f->source, count)) ||
+		    (err = sockmap_tcp_info(f->source, &after)))
+			return err;
+	} while (before.tcpi_state != after.tcpi_state);
+	*count -= f->source_at;
+	if (!sockmap_tcp_open(after.tcpi_state) && *count)
+		--*count;
+	return 0;
+}
 
 /* Whether the kernel has read more than it gave to the sink. */
 static bool bytes_lost(struct sockmap_flow *f)
 {
-	struct tcp_info info;
 	uint64_t now;
-	int err;
+	int err = read_since(f, &now);
+
+	if (err)
+		f->source_error = -err;
+	return !err && !sockmap_tcp_urgent(f->source) && now > taken(f);
+}
+
+/* Has something come of which the parser has not been told? At an end only a look says so, and tells it. */
+static bool unheard(const struct sockmap_flow *f)
+{
+	struct pollfd there = { .fd = f->source, .events = POLLIN };
+	struct tcp_info info;
 
 	if (sockmap_tcp_info(f->source, &info))
 		return false;
-	if ((err = sockmap_tcp_read(f->source, &now))) {
-		f->source_error = -err;
-		return false;
-	}
-	if (!sockmap_tcp_open(info.tcpi_state))
-		return false;	/* a FIN is in these figures */
-	return !sockmap_tcp_urgent(f->source) && now - f->source_at > taken(f);
+	return sockmap_tcp_open(info.tcpi_state) ? poll(&there, 1, 0) > 0 : push(f->source) < 0 && errno == EAGAIN;
 }
 
 /*
@@ -398,13 +314,10 @@ static bool bytes_lost(struct sockmap_flow *f)
  */
 static bool stop(struct sockmap_flow *f)
 {
-	struct pollfd there = { .fd = f->source, .events = POLLIN };
-	struct tcp_info info;
-
 	__atomic_store_n(&f->way->stop, 1, __ATOMIC_SEQ_CST);
-	if (f->phase != SOCKMAP_MOVING || sockmap_tcp_info(f->source, &info) || !sockmap_tcp_open(info.tcpi_state))
+	if (f->phase != SOCKMAP_MOVING || !unheard(f))
 		return true;
-	if (__atomic_load_n(&f->way->stopped, __ATOMIC_ACQUIRE) || poll(&there, 1, 0) <= 0 || sockmap_tcp_urgent(f->source))
+	if (__atomic_load_n(&f->way->stopped, __ATOMIC_ACQUIRE) || sockmap_tcp_urgent(f->source))
 		return true;
 	push(f->source);
 	return false;
@@ -414,7 +327,7 @@ static void take_out(struct sockmap_flow *f)
 {
 	if (f->phase != SOCKMAP_MOVING)
 		return;
-	leave_kernel(f);
+	sockmap_flow_leave(f);
 	f->phase = SOCKMAP_PLAIN;
 	f->lost = bytes_lost(f);
 }
@@ -425,7 +338,7 @@ int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 
 	if (heard)
 		take_out(f);
-	sockmap_skb_run(f, st);
+	advance(f, st);
 	if (st->phase == SOCKMAP_MOVING) {
 		st->tick = true;
 		return -EAGAIN;
@@ -433,7 +346,7 @@ int sockmap_skb_end(struct sockmap_flow *f, struct sockmap_status *st)
 	if (st->phase < SOCKMAP_EOF && st->backlog)
 		return -EAGAIN;
 	lost = f->lost || f->way->lost;
-	part(f);
+	sockmap_flow_part(f);
 	return lost ? -EIO : 0;
 }
 
@@ -452,9 +365,7 @@ uint32_t sockmap_skb_number(const struct sockmap_flow *f)
 
 void sockmap_skb_forget(struct sockmap_flow *f)
 {
-	if (flows[f->number] == f)
-		flows[f->number] = NULL;
-	free(f);
+	sockmap_flow_forget(f);
 }
 
 uint64_t sockmap_skb_drop(struct sockmap_flow *f)
@@ -466,6 +377,6 @@ uint64_t sockmap_skb_drop(struct sockmap_flow *f)
 	/* before the count: until then the sink gets more */
 	bpf_map_delete_elem(sockmap_maps.targets, &f->number);
 	bytes = sockmap_skb_bytes(f, &backlog);
-	part(f);
+	sockmap_flow_part(f);
 	return bytes;
 }

@@ -74,12 +74,26 @@ int sockmap_tcp_consume(int fd, size_t len)
 	return 0;
 }
 
+static bool may_send(int fd)
+{
+	struct tcp_info info;
+
+	return !sockmap_tcp_info(fd, &info) &&
+	       (info.tcpi_state == SOCKMAP_TCP_ESTABLISHED || info.tcpi_state == SOCKMAP_TCP_CLOSE_WAIT);
+}
+
+/*
+ * By a send of nothing, which takes it under the lock. SO_ERROR takes it at any moment, also between two looks of a worker
+ * that sends there what another source has brought: he takes the missing error for a broken pipe, and stops for good.
+ */
 int sockmap_tcp_error(int fd)
 {
 	socklen_t len = sizeof(int);
-	int error = 0;
+	int error = send(fd, NULL, 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno : 0;
 
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	/* what says so of every send is no error, and nobody sends there any more */
+	if (error == EPIPE && !may_send(fd) && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len))
+		error = 0;
 	return error == EAGAIN ? 0 : error;	/* that is the parser's */
 }
 

@@ -4,6 +4,7 @@
 #define SPL_SOCKMAP_TCP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <linux/tcp.h>
 #include <linux/types.h>
@@ -11,7 +12,8 @@
 #include "../bpf/sockmap.h"
 
 /* As in the kernel's net/tcp_states.h. */
-enum { SOCKMAP_TCP_ESTABLISHED = 1, SOCKMAP_TCP_FIN_WAIT1 = 4, SOCKMAP_TCP_FIN_WAIT2 = 5, SOCKMAP_TCP_CLOSE = 7 };
+enum { SOCKMAP_TCP_ESTABLISHED = 1, SOCKMAP_TCP_FIN_WAIT1 = 4, SOCKMAP_TCP_FIN_WAIT2 = 5, SOCKMAP_TCP_CLOSE = 7,
+       SOCKMAP_TCP_CLOSE_WAIT = 8 };
 
 int sockmap_tcp_info(int fd, struct tcp_info *info);
 int sockmap_tcp_written(int fd, uint64_t *count);	/* of any moment: a difference is what counts */

@@ -189,6 +189,7 @@ struct user_mover {
 	uint64_t (*look)(struct user *u, struct user_flow *flow);	/* brings its figures up to date; what waits for the sink */
 	bool (*leave)(struct user *u, struct user_flow *flow);	/* takes nothing more; false: some waits still, try again */
 	void (*drop)(struct user *u, struct user_flow *flow, bool inherited);	/* at once */
+	int (*error)(int fd);			/* takes its error, or 0, while the kernel sends there */
 };
 
 /* Writes down which splices there are, for others to read. */

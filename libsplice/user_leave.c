@@ -53,18 +53,18 @@ static void give_up(struct user *u, struct user_op *op)
 
 static void depart(struct user *u, struct user_op *op)
 {
-	uint64_t waits;
+	uint32_t waits[2] = { 0 };
 	unsigned int i;
 
-	for (i = 0, op->unacked = 0; i < op->flows; i++) {
-		if (!op->flow[i].kernel)
-			continue;
-		waits = u->mover->look(u, &op->flow[i]);
-		op->flow[i].bytes += waits;
-		op->unacked += (uint32_t)waits;
+	for (i = 0; i < op->flows; i++) {
+		if (op->flow[i].kernel)
+			waits[i] = (uint32_t)u->mover->look(u, &op->flow[i]);
+		op->flow[i].bytes += waits[i];
 	}
 	user_phase_describe(op, SPL_CANCELED, 0, false);
-	op->ev.unacked += op->unacked;
+	/* of the sink alone, as the event's is, not of the way back */
+	op->ev.unacked += waits[0];
+	op->unacked = waits[0] + waits[1];
 	user_phase_release(u, op);
 	op->phase = USER_LEAVING;
 	if (op->record)

@@ -238,6 +238,11 @@ bool user_sock_over(const struct user_sock *sock)
 	return tcp_in(sock, STATE(TCP_CLOSE));
 }
 
+static bool is_moved(const struct user_sock *sock)
+{
+	return (sock->rx && sock->rx->kernel) || (sock->tx && sock->tx->kernel);
+}
+
 /*
  * The error that a sink has, or 0. Asking takes it from the socket, so it is noted: there may be a flow the other
  * way. Somebody else may have taken it before: a connection that is over is told by its state.
@@ -248,7 +253,7 @@ int user_sock_error(struct user_sock *sock)
 
 	if (sock->kind == USER_PIPE)
 		return EPIPE;
-	error = user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
+	error = is_moved(sock) ? sock->user->mover->error(sock->fd) : user_option_get(sock->fd, SOL_SOCKET, SO_ERROR);
 	/* a parser's that has stopped: see bpf/sockmap.bpf.c */
 	if (error == EAGAIN)
 		error = 0;

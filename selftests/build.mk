@@ -6,8 +6,9 @@ TESTS := forward borrow cancel exclusive splice oneway keep limits prefix delim 
 	 send drain connecting adopt churn nl_inserts lazy trace shared auto pipes own_loop fair kinds owner \
 	 immediate bounded refuse options rights events netlink_fuzz stress sosplice ring lib_args ktls \
 	 ktls_record unix_ends late_shutdown \
-	 sockmap sockmap_stalled sockmap_fork sockmap_peers sockmap_bypass sockmap_bypass_end sockmap_bypass_order sockmap_exit \
-	 sockmap_others sockmap_skb sockmap_skb_end sockmap_skb_tun sockmap_mover sockmap_list sockmap_list_other
+	 sockmap sockmap_stalled sockmap_fork sockmap_peers sockmap_failed sockmap_bypass sockmap_bypass_end sockmap_bypass_order \
+	 sockmap_exit sockmap_others sockmap_skb sockmap_skb_end sockmap_skb_locked sockmap_skb_tun sockmap_mover sockmap_list \
+	 sockmap_list_other
 TEST_HELPERS := hold peer soak
 TEST_COMMON := util cgroup ends stream tls nl drive driven
 
@@ -42,8 +43,8 @@ $(FRAMER_TESTS): $(TEST_OBJ)/framed.o
 $(FRAMER_TESTS): LDLIBS = -lbpf
 
 # The mode on its own, below any engine.
-SOCKMAP_TESTS := $(addprefix $(B)/selftests/,sockmap_skb sockmap_skb_end sockmap_skb_tun)
-SOCKMAP_PARTS := $(addprefix $(LIB_OBJ_DIR)/,sockmap_skb.o sockmap_maps.o sockmap_tcp.o sockmap_object.o)
+SOCKMAP_TESTS := $(addprefix $(B)/selftests/,sockmap_skb sockmap_skb_end sockmap_skb_locked sockmap_skb_tun)
+SOCKMAP_PARTS := $(addprefix $(LIB_OBJ_DIR)/,sockmap_skb.o sockmap_flow.o sockmap_maps.o sockmap_tcp.o sockmap_object.o)
 $(SOCKMAP_TESTS): $(SOCKMAP_PARTS) $(TEST_OBJ)/sockmap_way.o
 $(B)/selftests/sockmap_skb_tun: $(TEST_OBJ)/tunpeer.o
 $(SOCKMAP_TESTS): LDLIBS = -lbpf

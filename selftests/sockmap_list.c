@@ -62,6 +62,34 @@ TEST_F(sockmap_list, what_is_not)
 	EXPECT_EQ(0, spl_sockmap_listed(&self->all));
 }
 
+/* The way in the kernel of one that has ended is free for another, whose bytes are not this one's. */
+static int listed_way(struct _test_data_sockmap_list *self)
+{
+	free(self->all);
+	return spl_sockmap_listed(&self->all) == 1 ? (int)self->all->way[0] : -ENOENT;
+}
+
+TEST_F(sockmap_list, cancelled_and_not_collected)
+{
+	ASSERT_EQ(0, open_it(&self->s, NULL));
+	begun(spl_splice(self->s, self->r.a, self->r.b, NULL, &self->token));
+	self->r.a = self->r.b = -1;
+	ASSERT_EQ(0, spl_next(self->s, &self->ev, 0));
+	ASSERT_LT(0, listed_way(self));
+	ASSERT_EQ(0, spl_cancel(self->s, self->token));
+	EXPECT_EQ(0, listed_way(self));
+}
+
+TEST_F(sockmap_list, revoked_and_not_collected)
+{
+	ASSERT_EQ(0, open_it(&self->s, NULL));
+	begun(spl_splice(self->s, self->r.a, self->r.b, NULL, &self->token));
+	self->r.a = self->r.b = -1;
+	ASSERT_EQ(0, spl_next(self->s, &self->ev, 0));
+	ASSERT_EQ(0, spl_revoke(self->s, self->token, EPERM));
+	EXPECT_EQ(0, listed_way(self));
+}
+
 TEST_F(sockmap_list, local_mode)
 {
 	const char *why = cgroup_enter();

@@ -21,6 +21,7 @@ include bpf/build.mk
 include selftests/build.mk
 include selftests/bench/build.mk
 include examples/build.mk
+include Documentation/build.mk
 
 lib: $(LIB_TARGETS)
 tools: $(TOOL_TARGETS)

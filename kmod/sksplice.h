@@ -20,6 +20,7 @@
  *   op->lock (o)  spinlock, BH: how an operation ended. Nothing of ours is taken inside it.
  *   op->generic->mutex  outside of all that are named here: a run of a generic flow
  *   users_lock  spinlock, BH, leaf: the table of users
+ *   op_naming, ops_lock  mutexes of op.c and ops.c, taken by a request that holds none of these
  *   sksplice_runners.lock  spinlock, IRQ, nothing of ours inside: flows that wait for a runner
  * Other letters:
  *   c  constant from creation to the last reference

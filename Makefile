@@ -126,14 +126,20 @@ bench-uml: setup
 	@B=$(B) selftests/bench/uml $(if $(PERF),--perf)
 
 SBINDIR	?= $(PREFIX)/sbin
+UNITDIR	?= $(PREFIX)/lib/systemd/system
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 install: lib tools bpf-if-clang
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(UNITDIR)
 	install -m 644 $(B)/libsplice.a $(DESTDIR)$(LIBDIR)/
-	install -m 755 $(B)/$(LIB_SONAME) $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(B)/$(LIB_SONAME) $(DESTDIR)$(LIBDIR)/libsplice.so.$(LIB_VERSION)
+	ln -sf libsplice.so.$(LIB_VERSION) $(DESTDIR)$(LIBDIR)/$(LIB_SONAME)
 	ln -sf $(LIB_SONAME) $(DESTDIR)$(LIBDIR)/libsplice.so
 	install -m 644 $(B)/libsplice.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
 	install -m 644 libsplice/libsplice.h $(DESTDIR)$(INCLUDEDIR)/
 	install -m 755 $(B)/splicectl $(DESTDIR)$(SBINDIR)/
+	sed 's|@SBINDIR@|$(SBINDIR)|' tools/splicectl-relay@.service.in > $(DESTDIR)$(UNITDIR)/splicectl-relay@.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/splicectl-relay@.service
+	install -D -m 644 tools/splicectl.bash $(DESTDIR)$(COMPLETIONDIR)/splicectl
 	for f in $(BPF_OBJECTS); do [ ! -f $$f ] || install -D -m 644 -t $(DESTDIR)$(LIBDIR)/libsplice $$f || exit 1; done
 
 # KVER must be a release of this machine's own.
@@ -163,4 +169,4 @@ help:
 	@echo "make install         PREFIX=/usr/local DESTDIR="
 	@echo "make install-module  the module, to /lib/modules/V/extra"
 
-.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug check-matrix test soak demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help
+.PHONY: all lib tools bpf bpf-if-clang examples tests tests-asan tests-only setup module modules-all check check-debug check-matrix test soak demo demo-kmod bench bench-kmod bench-kmod-scale bench-uml install install-module clean help FORCE

@@ -100,5 +100,5 @@ module_exit(sksplice_exit);
 MODULE_LICENSE("GPL");
 MODULE_AUTHOR("The libsplice authors");
 MODULE_DESCRIPTION("In-kernel stream forwarding between sockets");
-MODULE_VERSION("1.0");
+MODULE_VERSION(SKSPLICE_VERSION);
 MODULE_ALIAS_GENL_FAMILY(SKSPLICE_GENL_NAME);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
 # The library: shared, static, and its pkg-config file.
 
-LIB_VERSION	:= 1.0.0
+LIB_VERSION	:= $(shell cat VERSION)
 LIB_SONAME	:= libsplice.so.1
 LIB_OBJ_DIR	:= $(B)/obj/libsplice
 
@@ -53,9 +53,11 @@ $(B)/libsplice.a: $(LIB_OBJS) libsplice/build.mk
 	$(OBJCOPY) --wildcard --localize-symbol='user_*' --localize-symbol='sockmap_*' --localize-symbol='__odr_asan.*' $(LIB_OBJ_DIR)/all.o
 	$(AR) rcs $@ $(LIB_OBJ_DIR)/all.o
 
-$(B)/libsplice.pc: libsplice/libsplice.pc.in libsplice/build.mk
+# Anew each time: "make" and then "make install PREFIX=" may well differ in what is in it.
+$(B)/libsplice.pc: libsplice/libsplice.pc.in FORCE
 	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(LIB_VERSION)|' $< > $@
+FORCE:
 
 -include $(LIB_OBJS:.o=.d)

@@ -42,8 +42,7 @@ struct spl_open_opts {
 	size_t sz;
 	enum spl_engine engine;
 	uint32_t require;               /* caps, else -EOPNOTSUPP */
-	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: see Documentation/engines.md.
-	                                   AUTO takes that engine only with SPL_OPEN_BYPASS besides */
+	const char *cgroup;             /* directory of a cgroup v2 whose sockets the engine sockmap may send to directly; NULL: see Documentation/engines.md */
 	const char *ports;              /* of those only what has one of these, as "80,8000-8010", at either end; NULL: all */
 	uint32_t flags;                 /* SPL_OPEN_*; what does not concern the engine in use is ignored */
 };

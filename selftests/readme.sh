@@ -9,25 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PKG_CONFIG_PATH=$work/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$work
 sed -n '/^```c$/,/^```$/p' "$top/README.md" | sed '/^```/d' > "$work/proxy.c"
-cat >> "$work/proxy.c" <<'END'
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-int main(int argc, char **argv)
-{
-	int a[2], b[2];
-	char got[8] = "";
-
-	(void)argv;
-	if (argc > 1)
-		return join(-1, -1) == 0;
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, a) || socketpair(AF_UNIX, SOCK_STREAM, 0, b))
-		return 1;
-	if (write(a[1], "hello", 5) != 5 || shutdown(a[1], SHUT_WR) || shutdown(b[1], SHUT_WR) || join(a[0], b[0]))
-		return 1;
-	return read(b[1], got, sizeof(got)) != 5 || strcmp(got, "hello");
-}
-END
+cat "$here/readme_main.c" >> "$work/proxy.c"
 
 ok "make install" make -s -C "$top" install DESTDIR="$work" PREFIX=/usr B="$work/build"
 compile() { "$@" $(pkg-config --cflags libsplice) -o "$work/proxy" "$work/proxy.c" $(pkg-config --libs libsplice); }

@@ -113,7 +113,7 @@ TEST_F_TIMEOUT(owner, killed, 120)
 	ASSERT_EQ(0, owner_begin(&self->r, variant->engine, true, &pid));
 	ASSERT_EQ(0, streams_start(self->st, bulk(variant->net, scaled(30000000)),
 				   bulk(variant->net, scaled(20000000))));
-	while (self->st[1].done < self->st[1].len / 4 && !self->st[1].err)
+	while (self->st[1].done < self->st[0].len / 4 && !self->st[1].err)
 		usleep(100);
 	kill(pid, SIGKILL);
 	EXPECT_EQ(128 + SIGKILL, reap(pid));

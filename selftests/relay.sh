@@ -146,9 +146,9 @@ wrk_clean() {
 
 # kill -9 of the relay in the middle of a download and an upload
 killed_web() {
-	curl -sS --limit-rate 20M --max-time 300 -o got http://127.0.0.1:18081/big > down.out 2>&1 &
+	curl -sS --limit-rate $((mb / 8))M --max-time 300 -o got http://127.0.0.1:18081/big > down.out 2>&1 &
 	down=$!
-	curl -sS --limit-rate 20M --max-time 300 -T www/big http://127.0.0.1:18081/up/it > up.out 2>&1 &
+	curl -sS --limit-rate $((mb / 8))M --max-time 300 -T www/big http://127.0.0.1:18081/up/it > up.out 2>&1 &
 	up=$!
 	until_true 20 test -s got
 	sleep 1

@@ -425,8 +425,10 @@ int hop(struct sk_msg_md *msg)
 		return SK_PASS;
 	}
 	/* It has gone since it was looked at: the send fails, and the library sees to the rest. */
-	if (bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS) != SK_PASS)
+	if (bpf_msg_redirect_hash(msg, &peers, &h->peer, BPF_F_INGRESS) != SK_PASS) {
+		count(LOCAL_REFUSED, 1);
 		return SK_DROP;
+	}
 	/*
 	 * What then finds no memory is counted all the same, and what is left of a message of which a part does, twice:
 	 * messages seem to have been read before they were, until the peer has read what is counted now.

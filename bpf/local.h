@@ -60,6 +60,7 @@ enum local_count {
 	LOCAL_PASSED_MSGS, LOCAL_PASSED_BYTES,	/* by TCP, of sockets that are in "sinks" */
 	LOCAL_QUOTA,		/* times that a stream went back to TCP because its peer did not read */
 	LOCAL_LEARNED,		/* sockets */
+	LOCAL_REFUSED,		/* messages whose peer was gone when they should have been redirected */
 	LOCAL_BYPASS_MSGS, LOCAL_BYPASS_BYTES,	/* from peer to peer */
 	LOCAL_BYPASS_QUOTA,	/* messages that went to the relay because the peer did not read */
 	LOCAL_COUNTS

@@ -13,4 +13,4 @@ $(B)/bpf/%.bpf.o: bpf/%.bpf.c bpf/framer.h
 	@mkdir -p $(@D)
 	$(BPF_CLANG) $(BPF_CFLAGS) -c -o $@ $<
 $(B)/bpf/sockmap.bpf.o: bpf/sockmap.h
-$(LOCAL_OBJECT): bpf/local.h bpf/local_kernel.h bpf/bypass.h bpf/bypass.bpf.h
+$(LOCAL_OBJECT): bpf/local.h bpf/local_kernel.h bpf/sleeper.bpf.h bpf/bypass.h bpf/bypass.bpf.h

@@ -146,10 +146,16 @@ static __always_inline bool is_within(struct tcp_sock *sender, __u32 maps)
 {
 	struct sock *sk = (struct sock *)sender;
 	struct sk_psock *psock = (void *)((unsigned long)READ(sk, sk_user_data) & PSOCK_MASK);
-	__u32 asleep = 0;
+	__u32 before = 0, after = 0;
+	int refs;
 
-	sleeper(sk, 0, &asleep);
-	return psock && READ(psock, refcnt.refs.counter) > (int)(maps + asleep);
+	if (!psock)
+		return false;
+	/* one who is woken between the two looks may have gone before the count: the smaller number is safe */
+	sleeper(sk, 0, &before);
+	refs = READ(psock, refcnt.refs.counter);
+	sleeper(sk, 0, &after);
+	return refs > (int)(maps + (before < after ? before : after));
 }
 
 /* One that was a sink and is learned stays in "sinks". */

@@ -19,9 +19,9 @@
 
 #include "local.h"
 #include "local_kernel.h"
+#include "sleeper.bpf.h"
 
 #define LOOPBACK_NET	127
-#define WAITERS		8	/* of a socket; who has more is not looked through */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -135,39 +135,6 @@ static __always_inline bool fast_open(struct bpf_sock_ops *ops)
 
 	return !tp || tp->fastopen_rsk || BPF_CORE_READ_BITFIELD_PROBED(tp, syn_fastopen) ||
 	       BPF_CORE_READ_BITFIELD_PROBED(tp, syn_data);
-}
-
-/*
- * The peer is read without a reference, as a program that sends can have none: a TCP socket's memory is never anything else
- * while the program runs, and the cookie says whether it is another socket by now.
- */
-#define READ(sk, field) BPF_CORE_READ(sk, field)
-
-/*
- * Where a thread is in the queue of those who sleep there, 0 if nobody does. Of epoll no entry names anybody.
- * wanted: that one only, if not 0. Nothing is said of those behind the first WAITERS: -1.
- */
-static __always_inline __u64 sleeper(struct sock *sk, __u64 wanted, __u32 *n)
-{
-	struct socket_wq *wq = READ(sk, sk_wq);
-	struct list_head *head, *at;
-	__u64 found = 0;
-	unsigned int i;
-
-	if (!wq)
-		return 0;
-	head = (void *)wq + bpf_core_field_offset(struct socket_wq, wait.head);
-	at = READ(head, next);
-	for (i = 0; i < WAITERS && at && at != head; i++) {
-		struct wait_queue_entry *e = (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
-
-		if (READ(e, private) && (!wanted || wanted == (__u64)e)) {
-			found = (__u64)e;
-			++*n;
-		}
-		at = READ(at, next);
-	}
-	return at != head ? -1ull : found;
 }
 
 /*
@@ -320,7 +287,7 @@ static __always_inline bool aim(struct local_hop *h, const struct local_key *pee
 }
 
 /* Less than half is no room: who asks often sends little at a time. What is not to be redirected now is for hop() to see to. */
-static __always_inline int ask(struct local_hop *h)
+static __always_inline int ask(struct local_hop *h, struct tcp_sock *sink)
 {
 	struct sock *peer = (struct sock *)h->peer_sk;
 	__u32 most, r;
@@ -332,7 +299,8 @@ static __always_inline int ask(struct local_hop *h)
 		h->phase = LOCAL_WAITS;
 		return 1 + LOCAL_QUOTA_BYTES;
 	}
-	if (h->phase != LOCAL_HOPS)
+	/* TCP has bytes, and tells */
+	if (h->phase != LOCAL_HOPS && sink->write_seq != READ((struct tcp_sock *)peer, copied_seq))
 		return 1 + most;
 	r = room(account(h), peer);
 	return r < most / 2 ? 1 : 1 + r;
@@ -347,15 +315,34 @@ static __always_inline bool is_crowded(struct sock *peer)
 	return (__u32)READ(peer, sk_backlog.rmem_alloc.counter) > (__u32)READ(peer, sk_rcvbuf) / 2;
 }
 
-static __always_inline int obey(struct local_hop *h, const struct local_order *o)
+/* From now on TCP has what comes, until the peer has read it: hop() finds no room for it. */
+static __always_inline int give_way(struct local_hop *h)
 {
-	if (o->phase == LOCAL_WAITS && !aim(h, &o->peer))
-		return LOCAL_FAILED;
-	if (o->phase == LOCAL_YIELD && h->phase == LOCAL_HOPS && is_there(h) && is_crowded((struct sock *)h->peer_sk))
-		return 1;
+	__u32 most;
+
+	if (h->phase == LOCAL_HOPS)
+		h->phase = LOCAL_WAITS;
+	most = is_there(h) ? limit((struct sock *)h->peer_sk) : 0;
+	return 1 + (most < LOCAL_LEAST ? LOCAL_QUOTA_BYTES : most);
+}
+
+static __always_inline int obey(struct local_hop *h, struct tcp_sock *sink, const struct local_order *o)
+{
+	switch (o->phase) {
+	case LOCAL_YIELD:
+		if (h->phase != LOCAL_OFF && is_there(h) && is_crowded((struct sock *)h->peer_sk))
+			return 1;
+		return give_way(h);
+	case LOCAL_GIVE_UP:
+		return give_way(h);
+	case LOCAL_WAITS:
+		if (!aim(h, &o->peer))
+			return LOCAL_FAILED;
+		break;
+	}
 	if (o->phase != LOCAL_ASK)
-		h->phase = o->phase == LOCAL_YIELD || o->phase == LOCAL_GIVE_UP ? LOCAL_WAITS : o->phase;
-	return ask(h);
+		h->phase = o->phase;
+	return ask(h, sink);
 }
 
 /* The sink has its storage already: the library makes it, which may wait for memory. */
@@ -364,6 +351,7 @@ int arm(struct __sk_buff *skb)
 {
 	struct local_order o;
 	struct local_hop *h;
+	struct tcp_sock *tp;
 	struct bpf_sock *sk;
 	int r = LOCAL_FAILED;
 
@@ -373,8 +361,9 @@ int arm(struct __sk_buff *skb)
 	if (!sk)
 		return LOCAL_FAILED;
 	h = bpf_sk_storage_get(&hops, sk, NULL, 0);
-	if (h)
-		r = obey(h, &o);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (h && tp)
+		r = obey(h, tp, &o);
 	bpf_sk_release(sk);
 	return r;
 }

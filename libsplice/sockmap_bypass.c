@@ -16,7 +16,8 @@
 
 #define TRIES		100	/* of what fails for want of memory, which passes */
 #define PAUSE_NS	1000000
-#define WITHIN_TRIES	300	/* 30 ms and more, for each way */
+#define WITHIN_TRIES	300	/* 30 ms and more, for a way */
+#define WITHIN_FEW	20	/* where that was in vain for the one before; 10 were the most seen otherwise */
 #define WITHIN_PAUSE_NS	100000
 
 /* A role is looked at and then taken: one at a time, in the whole process. */
@@ -26,7 +27,8 @@ static bool may_retry(unsigned int *tries)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_NS };
 
-	return ++*tries < TRIES && !nanosleep(&pause, NULL);
+	nanosleep(&pause, NULL);
+	return ++*tries < TRIES;
 }
 
 static uint64_t cookie_of(int fd)
@@ -201,10 +203,13 @@ static void let_pass(const struct user_flow *flow)
 {
 	struct bypass_order o = { .cookie = flow->sender, .phase = BYPASS_ASK };
 	const struct timespec pause = { .tv_nsec = WITHIN_PAUSE_NS };
-	unsigned int i;
+	static unsigned int patience = WITHIN_TRIES;
+	unsigned int i, most = __atomic_load_n(&patience, __ATOMIC_RELAXED);
 
-	for (i = 0; i < WITHIN_TRIES && ask(sockmap_load_maps()->steer, &o) == BYPASS_WITHIN; i++)
+	for (i = 0; i < most && ask(sockmap_load_maps()->steer, &o) == BYPASS_WITHIN; i++)
 		nanosleep(&pause, NULL);
+	/* who never leaves is none of ours, as where the sender is in somebody else's map too: the next may be so as well */
+	__atomic_store_n(&patience, i < most ? WITHIN_TRIES : WITHIN_FEW, __ATOMIC_RELAXED);
 }
 
 /* Whatever was redirected counts as delivered, nothing is any more. */

@@ -167,13 +167,16 @@ uint32_t sockmap_hop_ask(struct user_sock *sock, enum local_phase what)
 static size_t room(struct user_sock *sock, size_t len, size_t msgs)
 {
 	size_t cost = msgs * LOCAL_MSG_COST;
+	bool spent = !sock->room;
 
 	/* not all of a pipe whose places are short, perhaps: there may be more room by now */
 	if (msgs > 1 && sock->room < cost)
 		sock->room = 0;
 	if (!sock->room && !sock->wait) {
 		sock->room = sockmap_hop_ask(sock, LOCAL_ASK);
-		sock->retried = false;
+		/* what was found after a wait, and not used yet, says nothing of what was tried before it */
+		if (spent)
+			sock->retried = false;
 	}
 	if (sock->wait || (!sock->room && sockmap_wait_begin(sock)))
 		return 0;

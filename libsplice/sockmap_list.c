@@ -64,7 +64,8 @@ static void make(void)
 	if ((mkdir(SPL_LISTED_DIR, 0700) && errno != EEXIST) || !sockmap_listed_sweep() || !name_pin() || !make_map())
 		return;
 	list.next = 1;
-	if (bpf_obj_pin(list.map, list.pin))
+	/* one of this name is of this process as well, from before an exec */
+	if (bpf_obj_pin(list.map, list.pin) && (errno != EEXIST || unlink(list.pin) || bpf_obj_pin(list.map, list.pin)))
 		unmake();
 }
 

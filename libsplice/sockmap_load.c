@@ -249,6 +249,9 @@ void sockmap_load_put(struct sockmap_attachment *a, struct sockmap_ports *ports,
 			;
 		if (*at) {
 			*at = a->next;
+			/* not only our descriptor of it: a child of fork that never looked at it has another */
+			if (!inherited)
+				bpf_link__detach(a->link);
 			bpf_link__destroy(a->link);
 			if (!loaded.attachments)
 				unload();

@@ -100,6 +100,15 @@ static void source_failed(struct sockmap_flow *f, int error)
 	over(f, SOCKMAP_SOURCE_FAILED, f->source_error ? f->source_error : error);
 }
 
+/* No more bytes: of a source that has failed it is no end, though the error has been taken from the socket before. */
+static void no_more(struct sockmap_flow *f)
+{
+	if (f->source_error && f->source_error != EPIPE)
+		source_failed(f, f->source_error);
+	else
+		over(f, SOCKMAP_EOF, 0);
+}
+
 static uint64_t accepted(const struct sockmap_flow *f)
 {
 	uint64_t all = taken(f), now;
@@ -124,7 +133,7 @@ static bool pump_once(struct sockmap_flow *f, char *chunk)
 	n = recv(f->source, chunk, left < CHUNK ? left : CHUNK, MSG_PEEK | MSG_DONTWAIT);
 	if (n <= 0) {
 		if (!n)
-			over(f, SOCKMAP_EOF, 0);
+			no_more(f);
 		else if (errno == EAGAIN)
 			f->source_events = POLLIN | POLLRDHUP;
 		else
@@ -234,7 +243,7 @@ static void step(struct sockmap_flow *f)
 	if (f->phase == SOCKMAP_MOVING || taken(f) != accepted(f))
 		return;
 	if (f->phase == SOCKMAP_ENDING)
-		over(f, SOCKMAP_EOF, 0);
+		no_more(f);
 	else if (!f->way->stop)
 		pump(f);
 }
@@ -297,14 +306,21 @@ static bool bytes_lost(struct sockmap_flow *f)
 }
 
 /* Has something come of which the parser has not been told? At an end only a look says so, and tells it. */
-static bool unheard(const struct sockmap_flow *f)
+static bool unheard(struct sockmap_flow *f)
 {
 	struct pollfd there = { .fd = f->source, .events = POLLIN };
 	struct tcp_info info;
 
 	if (sockmap_tcp_info(f->source, &info))
 		return false;
-	return sockmap_tcp_open(info.tcpi_state) ? poll(&there, 1, 0) > 0 : push(f->source) < 0 && errno == EAGAIN;
+	if (sockmap_tcp_open(info.tcpi_state))
+		return poll(&there, 1, 0) > 0;
+	if (push(f->source) >= 0)
+		return false;
+	/* the socket tells its error once */
+	if (errno != EAGAIN && !f->source_error)
+		f->source_error = errno;
+	return errno == EAGAIN;
 }
 
 /*

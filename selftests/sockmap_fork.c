@@ -68,6 +68,29 @@ TEST_F(sockmap, a_child_with_a_context)
 	close(control[0]);
 }
 
+/* A child that does not know of the library keeps nothing of it alive: what is opened next learns its sockets itself. */
+TEST_F(sockmap, a_child_that_knows_nothing)
+{
+	uint64_t before[LOCAL_COUNTS];
+	struct relay r;
+	pid_t child = fork();
+
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	spl_close(self->s);
+	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
+	spl_sockmap_counts(before, LOCAL_COUNTS);
+	ASSERT_EQ(0, relay_open(&r, variant->net));
+	EXPECT_LT(0, counted(before, LOCAL_LEARNED));
+	EXPECT_EQ(0, exchange(self->s, &r));
+	EXPECT_LT(0, counted(before, LOCAL_BYTES));
+	relay_close(&r);
+	kill(child, SIGKILL);
+	reap(child);
+}
+
 /* ---- ports */
 
 struct served { struct sockaddr_storage at; socklen_t len; int listening; };

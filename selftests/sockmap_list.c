@@ -5,6 +5,8 @@
 #include <arpa/inet.h>
 #include <sys/wait.h>
 
+#include <bpf/bpf.h>
+
 #define BACK 2
 
 static int port(int fd, bool local)
@@ -125,6 +127,41 @@ TEST_F(sockmap_list, two_contexts)
 	free(self->all);
 	EXPECT_EQ(0, spl_sockmap_listed(&self->all));
 	EXPECT_EQ(1, pins());
+}
+
+/* How many there are; path: of one of them. */
+static int only_pin(char *path, size_t room)
+{
+	DIR *dir = opendir(SPL_LISTED_DIR);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir)))
+		if (e->d_name[0] != '.')
+			snprintf(path, room, "%s/%s", SPL_LISTED_DIR, e->d_name);
+	if (dir)
+		closedir(dir);
+	return pins();
+}
+
+/* A process that has become another program finds what it pinned before. */
+TEST_F(sockmap_list, own_pin_from_before)
+{
+	char path[300];
+	int map;
+
+	ASSERT_EQ(0, open_it(&self->s, NULL));
+	ASSERT_EQ(1, only_pin(path, sizeof(path)));
+	map = bpf_obj_get(path);
+	ASSERT_LE(0, map);
+	spl_close(self->s);
+	ASSERT_EQ(0, pins());
+	ASSERT_EQ(0, bpf_obj_pin(map, path));
+	close(map);
+	ASSERT_EQ(0, open_it(&self->s, NULL));
+	begun(spl_splice(self->s, self->r.a, self->r.b, NULL, &self->token));
+	self->r.a = self->r.b = -1;
+	EXPECT_EQ(1, pins());
+	EXPECT_EQ(1, spl_sockmap_listed(&self->all));
 }
 
 /* A child that ends leaves its parent's list alone; one that is killed leaves a pin, which the next one to look removes. */

@@ -238,6 +238,33 @@ TEST_F(sockmap_mover, failed_behind_a_full_sink)
 	EXPECT_LE(0, take_until_reset(self->r.s));
 }
 
+/* A reset is no end, whoever has asked the socket for its error first. */
+TEST_F(sockmap_mover, failed_behind_urgent_data)
+{
+	give(spl_splice);
+	ASSERT_EQ(0, put(self->r.c, SEED, 0, 10));
+	ASSERT_EQ(0, take(self->r.s, SEED, 0, 10));
+	ASSERT_EQ(1, send(self->r.c, "!", 1, MSG_OOB));
+	ASSERT_EQ(0, tcp_reset(&self->r.c));
+	ASSERT_EQ(1, spl_next(self->s, &self->ev, 6000));
+	EXPECT_EQ(SPL_SOURCE_FAILED, self->ev.cause);
+	EXPECT_EQ(ECONNRESET, self->ev.error);
+	EXPECT_LE(0, take_until_reset(self->r.s));
+}
+
+TEST_F(sockmap_mover, failed_before_a_reclaim)
+{
+	int fds[2];
+
+	give_stalled(spl_splice);
+	ASSERT_EQ(0, tcp_reset(&self->r.c));
+	ASSERT_EQ(-EAGAIN, spl_reclaim(self->s, self->token, fds));
+	ASSERT_EQ(1, spl_next(self->s, &self->ev, 1000));
+	EXPECT_EQ(SPL_SOURCE_FAILED, self->ev.cause);
+	EXPECT_EQ(ECONNRESET, self->ev.error);
+	EXPECT_LE(0, take_until_reset(self->r.s));
+}
+
 /* Its sockets come back when nothing waits for the sink, and are as they were. */
 TEST_F(sockmap_mover, reclaimed_with_bytes_for_a_sink)
 {

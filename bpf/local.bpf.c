@@ -287,7 +287,7 @@ static __always_inline bool aim(struct local_hop *h, const struct local_key *pee
 }
 
 /* Less than half is no room: who asks often sends little at a time. What is not to be redirected now is for hop() to see to. */
-static __always_inline int ask(struct local_hop *h, struct tcp_sock *sink)
+static __always_inline int ask(struct local_hop *h)
 {
 	struct sock *peer = (struct sock *)h->peer_sk;
 	__u32 most, r;
@@ -299,8 +299,7 @@ static __always_inline int ask(struct local_hop *h, struct tcp_sock *sink)
 		h->phase = LOCAL_WAITS;
 		return 1 + LOCAL_QUOTA_BYTES;
 	}
-	/* TCP has bytes, and tells */
-	if (h->phase != LOCAL_HOPS && sink->write_seq != READ((struct tcp_sock *)peer, copied_seq))
+	if (h->phase != LOCAL_HOPS)
 		return 1 + most;
 	r = room(account(h), peer);
 	return r < most / 2 ? 1 : 1 + r;
@@ -315,34 +314,15 @@ static __always_inline bool is_crowded(struct sock *peer)
 	return (__u32)READ(peer, sk_backlog.rmem_alloc.counter) > (__u32)READ(peer, sk_rcvbuf) / 2;
 }
 
-/* From now on TCP has what comes, until the peer has read it: hop() finds no room for it. */
-static __always_inline int give_way(struct local_hop *h)
+static __always_inline int obey(struct local_hop *h, const struct local_order *o)
 {
-	__u32 most;
-
-	if (h->phase == LOCAL_HOPS)
-		h->phase = LOCAL_WAITS;
-	most = is_there(h) ? limit((struct sock *)h->peer_sk) : 0;
-	return 1 + (most < LOCAL_LEAST ? LOCAL_QUOTA_BYTES : most);
-}
-
-static __always_inline int obey(struct local_hop *h, struct tcp_sock *sink, const struct local_order *o)
-{
-	switch (o->phase) {
-	case LOCAL_YIELD:
-		if (h->phase != LOCAL_OFF && is_there(h) && is_crowded((struct sock *)h->peer_sk))
-			return 1;
-		return give_way(h);
-	case LOCAL_GIVE_UP:
-		return give_way(h);
-	case LOCAL_WAITS:
-		if (!aim(h, &o->peer))
-			return LOCAL_FAILED;
-		break;
-	}
+	if (o->phase == LOCAL_WAITS && !aim(h, &o->peer))
+		return LOCAL_FAILED;
+	if (o->phase == LOCAL_YIELD && h->phase == LOCAL_HOPS && is_there(h) && is_crowded((struct sock *)h->peer_sk))
+		return 1;
 	if (o->phase != LOCAL_ASK)
-		h->phase = o->phase;
-	return ask(h, sink);
+		h->phase = o->phase == LOCAL_YIELD || o->phase == LOCAL_GIVE_UP ? LOCAL_WAITS : o->phase;
+	return ask(h);
 }
 
 /* The sink has its storage already: the library makes it, which may wait for memory. */
@@ -351,7 +331,6 @@ int arm(struct __sk_buff *skb)
 {
 	struct local_order o;
 	struct local_hop *h;
-	struct tcp_sock *tp;
 	struct bpf_sock *sk;
 	int r = LOCAL_FAILED;
 
@@ -361,9 +340,8 @@ int arm(struct __sk_buff *skb)
 	if (!sk)
 		return LOCAL_FAILED;
 	h = bpf_sk_storage_get(&hops, sk, NULL, 0);
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (h && tp)
-		r = obey(h, tp, &o);
+	if (h)
+		r = obey(h, &o);
 	bpf_sk_release(sk);
 	return r;
 }

@@ -239,27 +239,6 @@ TEST_F_TIMEOUT(sockmap_bypass, stalled_reader_costs_bounded_memory, 60)
 	ends(token, SPL_EOF, 0, 32 * MB);
 }
 
-/* Behind that TCP could bring nothing that would not be dropped: the relay waits, though its own hop was never used. */
-TEST_F_TIMEOUT(sockmap_bypass, tcp_gets_nothing_behind_a_stalled_reader, 60)
-{
-	struct stream tx = { .fd = self->r.c, .seed = SEED, .len = 16 * MB, .chunk = 65536, .fin = true };
-	uint64_t token, passed, until = now_ms() + WAIT_MS;
-
-	relayed(NULL);
-	ASSERT_EQ(0, stream_send(&tx));
-	while (!COUNTED(BYPASS_QUOTA)) {
-		ASSERT_GT(until, now_ms());
-		sleep_ms(1);
-	}
-	passed = COUNTED(PASSED_BYTES);
-	sleep_ms(1500);
-	EXPECT_EQ(passed, COUNTED(PASSED_BYTES));
-	ASSERT_EQ(16 * MB, take_rest(self->r.s, SEED, 0));
-	EXPECT_EQ(0, stream_join(&tx));
-	ASSERT_EQ(0, shutdown(self->r.s, SHUT_WR));
-	ends(token, SPL_EOF, 0, 16 * MB);
-}
-
 TEST_F(sockmap_bypass, many_short_messages_are_bounded)
 {
 	unsigned int i, n = 3 * LOCAL_QUOTA_MSGS;

@@ -198,11 +198,11 @@ many() {
 	until_true 20 listens 17012
 	relay 17011 17012
 	before=$(started)
-	ok "$count connections at once, verified" peer load 17011 "$count" 200000
+	ok "$count connections at once, verified" peer load 17011 "$count" 80000
 	through_kernel "$before" "they went through the kernel"
 	is_kmod || return 0
 	ok "nothing is left of them" until_true 20 has_operations 0
-	peer load 17011 "$count" 250000 go > load.out 2>&1 &
+	peer load 17011 "$count" 120000 go > load.out 2>&1 &
 	client=$!
 	ok "all are spliced once more" until_true 60 has_operations "$count"
 	touch go

@@ -68,7 +68,7 @@ tests-only: lib $(TEST_TARGETS)
 check: tests-asan
 	@selftests/check
 
-# All that belongs into guests, on every supported kernel: 50 minutes with two processors.
+# All that belongs into guests, on every supported kernel.
 check-matrix: tests
 	@selftests/check matrix
 

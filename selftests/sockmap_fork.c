@@ -3,6 +3,8 @@
 #include "hopped.h"
 #include "cgroup.h"
 
+#include <bpf/bpf.h>
+
 static int exchange(struct spl *s, struct relay *r)
 {
 	uint64_t token;
@@ -68,6 +70,17 @@ TEST_F(sockmap, a_child_with_a_context)
 	close(control[0]);
 }
 
+/* Programs of the cgroup that see its connections. */
+static int attached(void)
+{
+	int dir = open(cgroup_path(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+	__u32 ids[8], n = 8;
+
+	r = bpf_prog_query(dir, BPF_CGROUP_SOCK_OPS, 0, NULL, ids, &n);
+	close(dir);
+	return r ? r : (int)n;
+}
+
 /* A child that does not know of the library keeps nothing of it alive: what is opened next learns its sockets itself. */
 TEST_F(sockmap, a_child_that_knows_nothing)
 {
@@ -79,7 +92,9 @@ TEST_F(sockmap, a_child_that_knows_nothing)
 		pause();
 		_exit(0);
 	}
+	EXPECT_EQ(1, attached());
 	spl_close(self->s);
+	EXPECT_EQ(0, attached());
 	ASSERT_EQ(0, engine_open(&self->s, variant->engine));
 	spl_sockmap_counts(before, LOCAL_COUNTS);
 	ASSERT_EQ(0, relay_open(&r, variant->net));
